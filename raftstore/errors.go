@@ -1,0 +1,46 @@
+package raftstore
+
+import "errors"
+
+// What Store says of the group and of a command's fate.
+var (
+	// ErrNotLeader says that another node leads, or none. Nothing was written; ask the leader.
+	ErrNotLeader = errors.New("not the leader")
+	// ErrOutcomeUnknown says that the command may or may not be committed: leadership was lost, the context ended or
+	// the node was closed while it was on its way. Propose it again, to whoever leads; twice is once.
+	ErrOutcomeUnknown = errors.New("outcome unknown")
+)
+
+// Why the state refuses a command. Nothing was changed.
+var (
+	// ErrInvalid says that the command lacks something or contradicts itself. Proposing it again never helps.
+	ErrInvalid = errors.New("invalid command")
+	// ErrUnknownReplica says that no replica has this key: it was never planned, or is forgotten.
+	ErrUnknownReplica = errors.New("unknown replica")
+	// ErrStale says that the command speaks for another epoch or attempt than the state's: somebody took over.
+	ErrStale = errors.New("stale epoch or attempt")
+	// ErrConflict says that the same attempt was planned before with other contents.
+	ErrConflict = errors.New("attempt already planned differently")
+	// ErrBadTransition says that the replica's status doesn't allow it.
+	ErrBadTransition = errors.New("status does not allow it")
+	// ErrKept says that the replica is pinned, or the last READY one of its job, and so may not be deleted.
+	ErrKept = errors.New("replica must be kept")
+)
+
+// Why a Raft directory is refused. The node must not start on it.
+var (
+	// ErrForeign says that the directory belongs to another node or group.
+	ErrForeign = errors.New("raft directory belongs to another node")
+	// ErrNewer says that a newer ckptferry wrote it.
+	ErrNewer = errors.New("raft directory was written by a newer ckptferry")
+	// ErrDamaged says that what is in it can't be read. A node that lost its log must not vote.
+	ErrDamaged = errors.New("raft directory is damaged")
+	// ErrInUse says that another process has it open.
+	ErrInUse = errors.New("raft directory is in use")
+)
+
+// errClosed is what a call after Close meets; its callers say ErrNotLeader.
+var errClosed = errors.New("store is closed")
+
+// errUnknownCommand is for the FSM alone, which stops the node on it.
+var errUnknownCommand = errors.New("unknown command")

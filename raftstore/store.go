@@ -1,0 +1,281 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
+)
+
+// maxCommandBytes bounds one log entry. The largest command is a plan or a list of warnings.
+const maxCommandBytes = 64 << 10
+
+// Config says who a node is.
+type Config struct {
+	Group string       // the datacenter; a node of another one is refused the directory
+	ID    string       // the node, unique in the group and the same at every start
+	Dir   string       // the log, votes and snapshots; made if absent, locked while open
+	Peers []Peer       // every voter, this node too. One alone needs no network and no address
+	Log   *slog.Logger // nil discards
+	Now   func() time.Time
+}
+
+// Peer is one voter of the group.
+type Peer struct {
+	ID   string
+	Addr string // host:port, where it listens for the others
+}
+
+// Store is a node of the group. Its methods are safe for concurrent use.
+type Store struct {
+	raft  *raft.Raft
+	fsm   *fsm
+	now   func() time.Time
+	close func() error // what the node stands on
+
+	mu     sync.Mutex     // guards closing against new waits
+	closed chan struct{}  // closed by Close
+	waits  sync.WaitGroup // goroutines that wait for the library's answers
+}
+
+// parts is what a node stands on: disk and network, or memory in tests.
+type parts struct {
+	logs      raft.LogStore
+	stable    raft.StableStore
+	snapshots raft.SnapshotStore
+	transport raft.Transport
+	tune      func(*raft.Config) // changes the library's timing
+	close     func() error
+}
+
+// Open starts a node on its directory. All nodes are started with the same Peers, at the first start and at every
+// later one; a directory whose group has other voters is refused with ErrForeign. It does not wait for a leader.
+func Open(cfg Config) (*Store, error) { return open(cfg, func(*raft.Config) {}) }
+
+// open is Open with the library's timing changed, for tests.
+func open(cfg Config, tune func(*raft.Config)) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	d, err := openDirectory(cfg)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := listen(cfg)
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return start(cfg, parts{
+		logs: d.bolt, stable: d.bolt, snapshots: d.snapshots, transport: transport, tune: tune, close: d.close,
+	})
+}
+
+// listen opens the network to the other voters. A voter alone has none.
+func listen(cfg Config) (raft.Transport, error) {
+	i := slices.IndexFunc(cfg.Peers, func(p Peer) bool { return p.ID == cfg.ID })
+	switch {
+	case i < 0:
+		return nil, fmt.Errorf("%w: node %s is not among its own peers", ErrInvalid, cfg.ID)
+	case len(cfg.Peers) == 1:
+		_, transport := raft.NewInmemTransport(raft.ServerAddress(cfg.ID))
+		return transport, nil
+	}
+	const connections, answerWithin = 3, 10 * time.Second
+	transport, err := raft.NewTCPTransportWithLogger(cfg.Peers[i].Addr, nil, connections, answerWithin, raftLogger(cfg.Log))
+	if err != nil {
+		return nil, fmt.Errorf("listen for raft peers on %s: %w", cfg.Peers[i].Addr, err)
+	}
+	return transport, nil
+}
+
+func start(cfg Config, p parts) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Store{fsm: newFSM(), now: cfg.Now, close: p.close, closed: make(chan struct{})}
+	config := raft.DefaultConfig()
+	config.LocalID = raft.ServerID(cfg.ID)
+	config.Logger = raftLogger(cfg.Log)
+	config.NoLegacyTelemetry = true
+	p.tune(config)
+	voters := votersOf(cfg.Peers)
+	if err := bootstrap(config, p, voters); err != nil {
+		return nil, errors.Join(err, closeTransport(p.transport), p.close())
+	}
+	node, err := raft.NewRaft(config, s.fsm, p.logs, p.stable, p.snapshots, p.transport)
+	if err != nil {
+		switch {
+		case s.fsm.refused != nil:
+			err = s.fsm.refused // the library says only that it could load no snapshot
+		case strings.Contains(err.Error(), "existing snapshots"):
+			err = fmt.Errorf("%w: no snapshot in %s is whole; put back a copy of this node's directory, or take the node "+
+				"out of the group before it starts empty", ErrDamaged, cfg.Dir)
+		}
+		return nil, errors.Join(fmt.Errorf("start raft node %s: %w", cfg.ID, err), closeTransport(p.transport), p.close())
+	}
+	s.raft = node
+	current := node.GetConfiguration()
+	if err := current.Error(); err != nil {
+		return nil, errors.Join(fmt.Errorf("read raft voters: %w", err), s.Close())
+	}
+	if has := current.Configuration().Servers; !slices.Equal(has, voters) {
+		return nil, errors.Join(fmt.Errorf("%w: its group has the voters %s, but the configuration names %s",
+			ErrForeign, names(has), names(voters)), s.Close())
+	}
+	return s, nil
+}
+
+// bootstrap writes the voters into a fresh log. Every node writes the same, so none has to be the first.
+func bootstrap(config *raft.Config, p parts, voters []raft.Server) error {
+	used, err := raft.HasExistingState(p.logs, p.stable, p.snapshots)
+	if err != nil {
+		return fmt.Errorf("%w: read raft state: %v", ErrDamaged, err)
+	}
+	if used {
+		return nil
+	}
+	if err := raft.BootstrapCluster(config, p.logs, p.stable, p.snapshots, p.transport, raft.Configuration{Servers: voters}); err != nil {
+		return fmt.Errorf("bootstrap raft group: %w", err)
+	}
+	return nil
+}
+
+func votersOf(peers []Peer) []raft.Server {
+	var voters []raft.Server
+	for _, p := range peers {
+		addr := p.Addr
+		if len(peers) == 1 {
+			addr = p.ID // nobody dials it, and it may change
+		}
+		voters = append(voters, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(addr)})
+	}
+	slices.SortFunc(voters, func(a, b raft.Server) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return voters
+}
+
+func names(voters []raft.Server) string {
+	var all []string
+	for _, v := range voters {
+		all = append(all, fmt.Sprintf("%s=%s", v.ID, v.Address))
+	}
+	return strings.Join(all, ", ")
+}
+
+func closeTransport(t raft.Transport) error {
+	if c, ok := t.(raft.WithClose); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Propose commits a command and returns when it is applied here. The store stamps proposed_at. Errors: ErrNotLeader
+// (nothing was written), ErrOutcomeUnknown (propose it again), or the sentinel with which the state refused it.
+func (s *Store) Propose(ctx context.Context, cmd *raftv1.Command) error {
+	if cmd.GetOp() == nil {
+		return fmt.Errorf("propose: %w: it holds no operation", ErrInvalid)
+	}
+	stamped := proto.CloneOf(cmd)
+	stamped.ProposedAt = timestamppb.New(s.now())
+	data, err := proto.Marshal(stamped)
+	if err != nil {
+		return fmt.Errorf("propose: encode: %w", err)
+	}
+	if len(data) > maxCommandBytes {
+		return fmt.Errorf("propose: %w: %d bytes, at most %d", ErrInvalid, len(data), maxCommandBytes)
+	}
+	var refusal error
+	err = s.await(ctx, func() error {
+		applied := s.raft.Apply(data, 0)
+		if err := applied.Error(); err != nil {
+			return err
+		}
+		refusal, _ = applied.Response().(error)
+		return nil
+	})
+	switch {
+	case err == nil && refusal != nil:
+		return fmt.Errorf("propose: %w", refusal)
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, errClosed):
+		return fmt.Errorf("propose: %w (%v)", ErrNotLeader, err)
+	default:
+		return fmt.Errorf("propose: %w: %w", ErrOutcomeUnknown, err)
+	}
+}
+
+// View is the state as this node has applied it. It never blocks on the group and may be behind it.
+func (s *Store) View() View { return s.fsm.view() }
+
+// Linearize returns when View holds everything that any node had committed before the call. Only the leader can say
+// so, with a majority behind it; else ErrNotLeader. It costs one log entry.
+func (s *Store) Linearize(ctx context.Context) error {
+	err := s.await(ctx, func() error { return s.raft.Barrier(0).Error() })
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("linearize: %w", err)
+	default:
+		return fmt.Errorf("linearize: %w (%v)", ErrNotLeader, err)
+	}
+}
+
+// await runs a call into the library, which knows no context, and gives up waiting when ctx ends. The call itself
+// goes on; Close waits for it.
+func (s *Store) await(ctx context.Context, call func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	s.mu.Lock()
+	if s.isClosed() {
+		s.mu.Unlock()
+		return errClosed
+	}
+	s.waits.Go(func() { done <- call() })
+	s.mu.Unlock()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close stops the node and lets go of its directory. Calls that are under way end: Propose with ErrOutcomeUnknown,
+// WhileLeader with ErrNotLeader. Closing twice is closing once.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.isClosed() {
+		s.mu.Unlock()
+		return nil
+	}
+	close(s.closed)
+	s.mu.Unlock()
+	err := s.raft.Shutdown().Error()
+	s.waits.Wait()
+	return errors.Join(err, s.close())
+}
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}

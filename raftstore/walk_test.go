@@ -1,0 +1,171 @@
+package raftstore
+
+import (
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
+)
+
+// anyCommand draws from few checkpoints, attempts and epochs, so that commands meet. Most speak for the epoch and
+// attempt that s is at, or the walk would seldom leave its start.
+func anyCommand(t *rapid.T, s State) *raftv1.Command {
+	id := rapid.Int64Range(1, 3).Draw(t, "checkpoint")
+	current, known := s.Replicas[keyOf(checkpointKey(id))]
+	f := fence(s.Epochs["prod"], current.Planned.Attempt)
+	switch {
+	case rapid.IntRange(0, 3).Draw(t, "stale") == 0:
+		f = fence(rapid.Uint64Range(0, 2).Draw(t, "epoch"), rapid.Uint64Range(0, 3).Draw(t, "attempt"))
+	case !known:
+		return at(plan(id, fence(f.GetEpoch(), 1)), rapid.Int64Range(0, 1000).Draw(t, "clock"))
+	}
+	cmd := rapid.OneOf(
+		rapid.Just(plan(id, f)), rapid.Just(plan(id, f)), rapid.Just(startCopy(id, f)), rapid.Just(startCopy(id, f)),
+		rapid.Just(ready(id, f)), rapid.Just(ready(id, f)), rapid.Just(supersede(id, f)), rapid.Just(fail(id, f)),
+		rapid.Just(pin(id, f, true)), rapid.Just(pin(id, f, false)), rapid.Just(retire(id, f)), rapid.Just(forget(id, f)),
+		rapid.Just(raise(f.GetEpoch())),
+	).Draw(t, "command")
+	return at(cmd, rapid.Int64Range(0, 1000).Draw(t, "clock")) // clocks of proposers differ, and step back
+}
+
+// allowed is the life of a replica; 0 is "there is none".
+var allowed = map[[2]Status]bool{
+	{0, StatusPlanned}:                   true,
+	{StatusPlanned, StatusCopying}:       true,
+	{StatusCopying, StatusReady}:         true,
+	{StatusPlanned, StatusSuperseded}:    true,
+	{StatusCopying, StatusSuperseded}:    true,
+	{StatusPlanned, StatusFailed}:        true,
+	{StatusCopying, StatusFailed}:        true,
+	{StatusCopying, StatusPlanned}:       true, // these three with a higher attempt
+	{StatusSuperseded, StatusPlanned}:    true,
+	{StatusFailed, StatusPlanned}:        true,
+	{StatusReady, StatusRetiring}:        true,
+	{StatusSuperseded, StatusRetiring}:   true,
+	{StatusFailed, StatusRetiring}:       true,
+	{StatusRetiring, 0}:                  true,
+	{StatusPlanned, StatusPlanned}:       true,
+	{StatusCopying, StatusCopying}:       true,
+	{StatusReady, StatusReady}:           true,
+	{StatusRetiring, StatusRetiring}:     true,
+	{StatusSuperseded, StatusSuperseded}: true,
+	{StatusFailed, StatusFailed}:         true,
+}
+
+func TestAnySequenceOfCommandsKeepsTheInvariants(t *testing.T) {
+	reached := map[Status]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		s := newState()
+		for range rapid.IntRange(1, 60).Draw(t, "length") {
+			cmd := anyCommand(t, s)
+			before, beforeBytes := s.clone(), snapshotBytes(t, s)
+
+			err := s.apply(cmd)
+			after := snapshotBytes(t, s)
+			if err != nil && after != beforeBytes {
+				t.Fatalf("refused with %v, but changed the state", err)
+			}
+			if err == nil {
+				if again := s.apply(cmd); again != nil || snapshotBytes(t, s) != after {
+					t.Fatalf("the same command again: %v; state changed %t", again, snapshotBytes(t, s) != after)
+				}
+			}
+			if err := s.check(); err != nil {
+				t.Fatal(err)
+			}
+			compareStates(t, before, s)
+			for _, r := range s.Replicas {
+				reached[r.Status]++
+			}
+		}
+	})
+	for status := range statusNames {
+		if reached[status] == 0 {
+			t.Errorf("no walk reached %s: the walks prove nothing about it", status)
+		}
+	}
+}
+
+// compareStates checks one step of the walk.
+func compareStates(t *rapid.T, before, after State) {
+	t.Helper()
+	for route, epoch := range before.Epochs {
+		if after.Epochs[route] < epoch {
+			t.Fatalf("route %s fell from epoch %d to %d", route, epoch, after.Epochs[route])
+		}
+	}
+	hadReady, hasReady := false, false
+	for id := int64(1); id <= 3; id++ {
+		key := keyOf(checkpointKey(id))
+		was, is := before.Replicas[key], after.Replicas[key]
+		hadReady, hasReady = hadReady || was.Status == StatusReady, hasReady || is.Status == StatusReady
+		switch {
+		case !allowed[[2]Status{was.Status, is.Status}] && was.Status != is.Status:
+			t.Fatalf("%s went from %s to %s", key, was.Status, is.Status)
+		case is.Status != 0 && is.Planned.Attempt < was.Planned.Attempt:
+			t.Fatalf("%s fell from attempt %d to %d", key, was.Planned.Attempt, is.Planned.Attempt)
+		case was.Status != is.Status && is.Status == StatusPlanned && is.Planned.Attempt == was.Planned.Attempt:
+			t.Fatalf("%s was planned again in the same attempt", key)
+		case was.Pinned && is.Status != StatusReady:
+			t.Fatalf("%s was pinned and is %s", key, is.Status)
+		case is.Status == StatusReady && was.Status != StatusReady && is.Planned.Epoch != after.Epochs[key.Route]:
+			t.Fatalf("%s became READY under the fenced epoch %d", key, is.Planned.Epoch)
+		}
+	}
+	if hadReady && !hasReady {
+		t.Fatal("the job's last READY replica is gone")
+	}
+}
+
+func TestTheSameLogTwiceGivesEqualSnapshots(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		one, two := newFSM(), newFSM()
+		length := rapid.IntRange(1, 80).Draw(t, "length")
+		cut := rapid.IntRange(0, length).Draw(t, "cut")
+		for i := range length {
+			data, err := proto.Marshal(anyCommand(t, one.state))
+			if err != nil {
+				t.Fatal(err)
+			}
+			one.Apply(&raft.Log{Index: uint64(i + 1), Data: data})
+			if i == cut { // the second node restarts here, from its snapshot
+				two = restarted(t, two)
+			}
+			two.Apply(&raft.Log{Index: uint64(i + 1), Data: data})
+		}
+		first, err := encodeSnapshot(one.state, one.applied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := encodeSnapshot(two.state, two.applied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(first) != string(second) {
+			t.Fatalf("snapshots differ:\n%x\n%x", first, second)
+		}
+	})
+}
+
+func restarted(t *rapid.T, f *fsm) *fsm {
+	b, err := encodeSnapshot(f.state, f.applied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, applied, err := decodeSnapshot(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fsm{state: state, applied: applied}
+}
+
+func snapshotBytes(t *rapid.T, s State) string {
+	b, err := encodeSnapshot(s, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
