@@ -112,7 +112,7 @@ func TestHDFSRefusesErasureCodingAndEncryptionByName(t *testing.T) {
 		// The namenode hears of a block long after it was written: it refuses to complete the file, or to give it
 		// a block more, until then.
 		"dfs.blockreport.incremental.intervalMsec": "1000",
-		"dfs.blocksize":                            "1048576",
+		"dfs.blocksize": "1048576",
 	}})
 	run := func(args ...string) {
 		t.Helper()
