@@ -174,7 +174,11 @@ func (c *checker) lengths(ctx context.Context, opener Opener, raw []byte) error 
 				if fi, err = at.fs.Stat(gctx, at.name); err == nil && !fi.IsDir {
 					c.files.Add(1)
 					c.bytes.Add(fi.Size)
-					if fi.Size >= ref.Need {
+					enough := fi.Size >= ref.Need
+					if !enough && ref.Segment {
+						enough, err = at.holdsMore(gctx, ref.Need)
+					}
+					if enough {
 						return nil
 					}
 					p.Kind, p.Have = Short, fi.Size

@@ -192,13 +192,20 @@ func (c *copier) copyOnce(ctx context.Context, i, try int) error {
 	return nil
 }
 
+func (f *planFile) open(ctx context.Context) (io.ReadCloser, error) {
+	if f.segment {
+		return f.from.openMerged(ctx, f.bytes)
+	}
+	return f.from.open(ctx)
+}
+
 // uncount takes a copy that failed off the meter.
 func (c *copier) uncount(cp *fileCopy) { c.plan.req.Meter.BytesDone.Add(-cp.counted) }
 
 // write writes a file of the plan to tmp. The fileCopy is of use without an error only.
 func (c *copier) write(ctx context.Context, i int, tmp string, buf []byte) (*fileCopy, error) {
 	f, cp := &c.plan.files[i], &fileCopy{i: i, tmp: tmp}
-	r, err := f.from.open(ctx)
+	r, err := f.open(ctx)
 	if err != nil {
 		return cp, fmt.Errorf("open %s: %w", f.source, f.sourceError(err))
 	}

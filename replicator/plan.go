@@ -179,6 +179,15 @@ func (p *plan) closure(ctx context.Context, refs []flinkmeta.FileRef) error {
 		if found[i].there {
 			f.bytes = found[i].info.Size
 		}
+		if 0 <= f.bytes && f.bytes < ref.Need && ref.Segment {
+			more, err := places[i].holdsMore(ctx, ref.Need)
+			if err != nil {
+				return err
+			}
+			if more {
+				f.bytes = ref.Need
+			}
+		}
 		if f.bytes < 0 || f.bytes < ref.Need {
 			kind := Missing
 			if f.bytes >= 0 {

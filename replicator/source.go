@@ -53,6 +53,33 @@ type located struct {
 
 func (l located) open(ctx context.Context) (io.ReadCloser, error) { return l.fs.Open(ctx, l.name, 0) }
 
+// openMerged opens a merged file of which need bytes are wanted. Flink may have it open for writing still; HDFS then
+// knows no length of it and refuses open, but what _metadata refers to was synced before the checkpoint completed.
+func (l located) openMerged(ctx context.Context, need int64) (io.ReadCloser, error) {
+	r, err := l.open(ctx)
+	if writing, ok := l.fs.(fsutil.PrefixOpener); ok && errors.Is(err, fsutil.ErrUnavailable) {
+		return writing.OpenPrefix(ctx, l.name, 0, need)
+	}
+	return r, err
+}
+
+// holdsMore says whether a merged file that looks shorter than need bytes is one that Flink has open for writing, so
+// that they may be there. A finished file is what it looks.
+func (l located) holdsMore(ctx context.Context, need int64) (bool, error) {
+	writing, ok := l.fs.(fsutil.PrefixOpener)
+	if !ok {
+		return false, nil
+	}
+	r, err := writing.OpenPrefix(ctx, l.name, 0, need)
+	switch {
+	case errors.Is(err, fs.ErrInvalid), errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look whether %s is being written: %w", l.fs.Root().Join(l.name), err)
+	}
+	return true, r.Close()
+}
+
 // sources finds the file systems that the files of one checkpoint lie on: one for the base that holds the job's
 // directory, and one for everything else with the same scheme and authority, rooted at what its places have in
 // common (with entropy injection nearly every file has a prefix of its own: a root each would be too many).
