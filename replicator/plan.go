@@ -57,7 +57,7 @@ func (p *plan) replicaURI() fsutil.URI { return p.req.As.Join(p.layout.name()) }
 
 // makePlan reads the source and nothing else. Errors: fs.ErrNotExist when there is no checkpoint, a
 // flinkmeta error when _metadata can't be understood, ErrBroken, ErrSuperseded, ErrRefused.
-func makePlan(ctx context.Context, opener Opener, req Request) (*plan, error) {
+func makePlan(ctx context.Context, opener ReadOpener, req Request) (*plan, error) {
 	named := req.Maps.Named(req.Source)
 	if reached := req.Maps.Reached(named); reached != req.Source && named != req.Source {
 		return nil, refuse("by the maps, _metadata names %s as %s, and that is reached at %s: they contradict each other", req.Source, named, reached)
@@ -67,8 +67,14 @@ func makePlan(ctx context.Context, opener Opener, req Request) (*plan, error) {
 		return nil, fmt.Errorf("%s: %w: a checkpoint's directory can't be the root of a file system", req.Source, fs.ErrInvalid)
 	}
 	var err error
+	if req.SourceOpener != nil {
+		opener = req.SourceOpener
+	}
 	if p.sources, err = newSources(ctx, opener, req.Maps, p.layout); err != nil {
 		return nil, err
+	}
+	if req.SourceOpener != nil {
+		p.sources.canonical = nil // links of this machine say nothing about another datacenter's files
 	}
 	if p.original, err = readMetadata(ctx, p.sources.base, p.layout.name()); err != nil {
 		return nil, err
@@ -109,6 +115,16 @@ func (p *plan) mayBeRelative(refs []flinkmeta.FileRef) error {
 		return refuse("%s has merged files, which Flink names by absolute paths alone: use absolute paths", p.req.Source)
 	}
 	return nil
+}
+
+// ReplicaURI is where the replica of a checkpoint or savepoint lies below a replica root; source is the directory that
+// holds the source's _metadata, as Flink there names it.
+func ReplicaURI(root, source fsutil.URI) fsutil.URI { return root.Join(newLayout(source).name()) }
+
+// ReadMetadata reads the _metadata in directory dir whole. Errors: fs.ErrNotExist, fsutil.ErrUnavailable when it is
+// still being written, or the file system's. One that is larger than any that Flink writes is refused.
+func ReadMetadata(ctx context.Context, from fsutil.ReadFS, dir string) ([]byte, error) {
+	return readMetadata(ctx, from, dir)
 }
 
 // readMetadata reads a checkpoint's _metadata whole.

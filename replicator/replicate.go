@@ -36,6 +36,7 @@ func Replicate(ctx context.Context, opener Opener, req Request) (Result, error) 
 	switch {
 	case err == nil:
 		res.Status = StatusReady
+		res.ManifestCRC, res.ManifestFiles, res.ManifestBytes = r.manifest, len(r.plan.files), r.plan.bytes
 		req.Meter.enter(PhaseDone)
 	case errors.Is(err, ErrSuperseded):
 		res.Status = StatusSuperseded
@@ -87,6 +88,7 @@ type run struct {
 	dst       fsutil.FS
 	known     []known // of plan.files
 	published bool    // the target has this very replica's _metadata already
+	manifest  CRC     // of the READY replica's manifest
 }
 
 // prepare plans, holds the rules about where ckptferry may write, and looks what the target has. It writes nothing.
@@ -143,6 +145,13 @@ func (r *run) do(ctx context.Context) error {
 	if errors.Is(err, ErrSuperseded) {
 		r.hideExclusive(ctx, a)
 	}
+	if err != nil {
+		return err
+	}
+	err = retrying(ctx, meter, func(int) error {
+		r.manifest, _, err = readBack(ctx, r.dst, own("manifest", name, ".jsonl"), make([]byte, ownBufferBytes))
+		return err
+	})
 	if err != nil {
 		return err
 	}

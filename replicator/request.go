@@ -35,9 +35,12 @@ type Request struct {
 	Source fsutil.URI // the directory that holds _metadata, as reached from here
 	Target fsutil.URI // the replica root, as reached from here
 	As     fsutil.URI // the replica root as Flink at the target names it; zero: Target
-	Maps   PrefixMaps
-	Paths  PathMode   // zero: PathsAbsolute
-	Verify VerifyMode // zero: VerifyAll
+	// SourceOpener opens the source's places where they are another datacenter's, which may give its places the same
+	// names as this one. Nil: the Opener that opens the target opens them too.
+	SourceOpener ReadOpener
+	Maps         PrefixMaps
+	Paths        PathMode   // zero: PathsAbsolute
+	Verify       VerifyMode // zero: VerifyAll
 	// Parallel is how many files are copied at a time; zero: DefaultParallel.
 	Parallel int
 	// BytesPerSecond bounds what is read from the source; zero: no bound.
@@ -153,7 +156,11 @@ type Result struct {
 	BytesToCopy int64    `json:"bytes_to_copy,omitempty"`
 	Warnings    []string `json:"warnings"`
 	// Manifest is where the list of all files and their digests lies, as Flink at the target would name it.
-	Manifest string        `json:"manifest,omitempty"`
-	Duration time.Duration `json:"-"`
-	Seconds  float64       `json:"seconds"`
+	Manifest string `json:"manifest,omitempty"`
+	// The manifest of a READY replica: its CRC32C, and the files and bytes that it lists (_metadata is not among them).
+	ManifestCRC   CRC           `json:"-"`
+	ManifestFiles int           `json:"-"`
+	ManifestBytes int64         `json:"-"`
+	Duration      time.Duration `json:"-"`
+	Seconds       float64       `json:"seconds"`
 }
