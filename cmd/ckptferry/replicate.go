@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ckptferry/ckptferry/cmd/ckptferry/config"
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/replicator"
 )
@@ -74,7 +73,7 @@ func (f replicateFlags) request(args []string) (replicator.Request, error) {
 			return req, usageError{fmt.Errorf("--as: %w", err)}
 		}
 	}
-	if req.BytesPerSecond, err = config.ParseRate(f.bwlimit); err != nil {
+	if req.BytesPerSecond, err = parseRate(f.bwlimit); err != nil {
 		return req, usageError{fmt.Errorf("--bwlimit: %w", err)}
 	}
 	if req.Maps, err = parseMaps(f.maps); err != nil {

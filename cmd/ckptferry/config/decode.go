@@ -91,10 +91,7 @@ func (d *document) has(names ...string) bool {
 	return ok
 }
 
-var (
-	durationType = reflect.TypeFor[time.Duration]()
-	rateType     = reflect.TypeFor[Rate]()
-)
+var durationType = reflect.TypeFor[time.Duration]()
 
 // decode stores a node into v. What doesn't fit is a problem, and v keeps its value.
 func (d *document) decode(n *yaml.Node, v reflect.Value, p keys) {
@@ -209,12 +206,6 @@ func (d *document) decodeScalar(n *yaml.Node, v reflect.Value, p keys) {
 			v.SetInt(int64(got))
 		}
 		want = "a duration, like 5s, 200ms or 1h30m"
-	case v.Type() == rateType:
-		var got int64
-		if got, err = ParseRate(n.Value); err == nil {
-			v.SetInt(got)
-		}
-		want = "bytes per second, like 200MiB/s, or off"
 	case v.Kind() == reflect.String:
 		v.SetString(n.Value)
 	case v.Kind() == reflect.Bool:
