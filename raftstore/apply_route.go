@@ -45,7 +45,7 @@ func (s *State) putRoute(c *raftv1.PutRoute) error {
 	return nil
 }
 
-// recordFound numbers what was found and is not known yet. A number is never lower than the proposer's clock in
+// recordFound numbers what was found and is newer than what is known. A number is never lower than the proposer's clock in
 // milliseconds: a group that lost its state, or was put back to an old one, then still counts on from where the
 // targets are. Only the order of the numbers means something.
 func (s *State) recordFound(at time.Time, c *raftv1.RecordFound) error {
@@ -60,10 +60,7 @@ func (s *State) recordFound(at time.Time, c *raftv1.RecordFound) error {
 	if len(found) == 0 {
 		return fmt.Errorf("%w: nothing was found below export %s", ErrInvalid, e.Name)
 	}
-	for _, f := range found {
-		if e.Found.knows(f) {
-			continue
-		}
+	for _, f := range e.Found.news(found) {
 		e.LastSeq = max(e.LastSeq+1, uint64(max(1, at.UnixMilli())))
 		f.Seq = e.LastSeq
 		e.Found = e.Found.with(f)
@@ -72,8 +69,9 @@ func (s *State) recordFound(at time.Time, c *raftv1.RecordFound) error {
 	return nil
 }
 
-// observeSource notes what a source has, under the numbers that it gave. A source that names something else by a
-// number than before has counted back: what it said from that number on is forgotten, or it would stay the newest.
+// observeSource notes what a source has, under the numbers that it gave; the highest that it ever gave to a checkpoint
+// counts. A source that names something else by a number than before has counted back: what it said from that number
+// on is forgotten, or it would stay the newest.
 func (s *State) observeSource(c *raftv1.ObserveSource) error {
 	r, known := s.Routes.get(c.GetRoute())
 	if !known {
@@ -87,16 +85,25 @@ func (s *State) observeSource(c *raftv1.ObserveSource) error {
 	if !storable(seen) || (len(found) == 0 && seen.IsZero()) {
 		return fmt.Errorf("%w: the source of route %s was seen with nothing and at no time that can be", ErrInvalid, r.Name)
 	}
+	last := uint64(0)
 	for _, f := range found {
-		if f.Seq == 0 {
-			return fmt.Errorf("%w: %s of job %s has no seq", ErrInvalid, f.URI, f.Job)
+		if f.Seq <= last {
+			return fmt.Errorf("%w: the source of route %s gives %s of job %s the seq %d after %d", ErrInvalid, r.Name, f.URI, f.Job, f.Seq, last)
 		}
+		last = f.Seq
+	}
+	for _, f := range found {
 		if its, taken := r.Known.bySeq.get(f.Seq); taken && !sameCheckpoint(its, f) {
 			r.Known = r.Known.withoutFrom(f.Seq)
+			break // the lowest; it comes before all that is added, or what is added would be dropped again
 		}
-		if !r.Known.knows(f) {
-			r.Known = r.Known.with(f)
+	}
+	for _, f := range found {
+		its, known := r.Known.find(f)
+		if known && its.Seq >= f.Seq {
+			continue
 		}
+		r.Known = r.Known.without(its.Seq).with(f)
 	}
 	if seen.After(r.SeenAt) {
 		r.SeenAt = seen
@@ -105,8 +112,10 @@ func (s *State) observeSource(c *raftv1.ObserveSource) error {
 	return nil
 }
 
+// foundIn reads what was found. A command that names a checkpoint twice contradicts itself.
 func foundIn(messages []*ckptferryv1.FoundCheckpoint) ([]Found, error) {
 	found := make([]Found, 0, len(messages))
+	named := map[Found]bool{}
 	for _, m := range messages {
 		f := FoundOf(m)
 		if err := f.Valid(); err != nil {
@@ -115,6 +124,11 @@ func foundIn(messages []*ckptferryv1.FoundCheckpoint) ([]Found, error) {
 		if m.GetKind() == ckptferryv1.CheckpointKind_CHECKPOINT_KIND_UNSPECIFIED {
 			return nil, fmt.Errorf("%w: %s of job %s is neither a checkpoint nor a savepoint", ErrInvalid, f.URI, f.Job)
 		}
+		identity := f.identity()
+		if named[identity] {
+			return nil, fmt.Errorf("%w: %s of job %s is named twice", ErrInvalid, f.URI, f.Job)
+		}
+		named[identity] = true
 		found = append(found, f)
 	}
 	return found, nil

@@ -18,32 +18,62 @@ func newCatalogue() catalogue {
 	return catalogue{bySeq: newTree[uint64, Found](cmp.Compare[uint64]), byJob: newTree[string, []uint64](strings.Compare)}
 }
 
-// sameCheckpoint compares what tells one checkpoint from another: not the seq, which is given, nor what describes it.
-func sameCheckpoint(a, b Found) bool {
-	return a.Job == b.Job && a.JobID == b.JobID && a.CheckpointID == b.CheckpointID && a.MetadataCRC == b.MetadataCRC && a.URI == b.URI
+// identity is what tells one checkpoint from another: not the seq, which is given, nor what describes it.
+func (f Found) identity() Found {
+	return Found{Job: f.Job, JobID: f.JobID, CheckpointID: f.CheckpointID, MetadataCRC: f.MetadataCRC, URI: f.URI}
 }
 
-func (c catalogue) knows(f Found) bool {
-	return slices.ContainsFunc(c.byJob.at(f.Job), func(seq uint64) bool { return sameCheckpoint(c.bySeq.at(seq), f) })
+func sameCheckpoint(a, b Found) bool { return a.identity() == b.identity() }
+
+// find returns what is known of a checkpoint.
+func (c catalogue) find(f Found) (Found, bool) {
+	for _, seq := range c.byJob.at(f.Job) {
+		if its := c.bySeq.at(seq); sameCheckpoint(its, f) {
+			return its, true
+		}
+	}
+	return Found{}, false
+}
+
+// jobKind is what KeepFound counts.
+type jobKind struct {
+	job       string
+	savepoint bool
+}
+
+func (f Found) jobKind() jobKind { return jobKind{f.Job, f.Savepoint} }
+
+// news returns what is newer than all that is known, of a list that is sorted oldest first: what stands before a known
+// one is older, and was known before the newer ones pushed it out. So a source may list all that it sees, again and
+// again.
+func (c catalogue) news(found []Found) []Found {
+	full := map[jobKind]int{}
+	var news []Found
+	for _, f := range slices.Backward(found) {
+		g := f.jobKind()
+		if full[g] == KeepFound {
+			continue
+		}
+		if _, known := c.find(f); known {
+			full[g] = KeepFound
+			continue
+		}
+		full[g]++
+		news = append(news, f)
+	}
+	slices.Reverse(news)
+	return news
 }
 
 // with adds what is not known yet, under a seq that is free, and drops what is then too old.
 func (c catalogue) with(f Found) catalogue {
 	seqs := slices.Clone(c.byJob.at(f.Job))
 	at, _ := slices.BinarySearch(seqs, f.Seq)
-	c.bySeq = c.bySeq.with(f.Seq, f)
-	c.byJob = c.byJob.with(f.Job, slices.Insert(seqs, at, f.Seq))
-	alike := 0
-	oldest := uint64(0)
-	for _, seq := range c.byJob.at(f.Job) {
-		if c.bySeq.at(seq).Savepoint == f.Savepoint {
-			if alike++; alike == 1 {
-				oldest = seq
-			}
-		}
-	}
-	if alike > KeepFound {
-		c = c.without(oldest)
+	seqs = slices.Insert(seqs, at, f.Seq)
+	c.bySeq, c.byJob = c.bySeq.with(f.Seq, f), c.byJob.with(f.Job, seqs)
+	alike := slices.DeleteFunc(slices.Clone(seqs), func(seq uint64) bool { return c.bySeq.at(seq).Savepoint != f.Savepoint })
+	if len(alike) > KeepFound {
+		c = c.without(alike[0])
 	}
 	return c
 }
@@ -72,13 +102,13 @@ func (c catalogue) withoutFrom(seq uint64) catalogue {
 
 // after lists by seq what has a higher one; 0 lists all.
 func (c catalogue) after(seq uint64) []Found {
-	var found []Found
-	if seq == math.MaxUint64 {
+	switch seq {
+	case 0:
+		return c.bySeq.values()
+	case math.MaxUint64:
 		return nil
 	}
-	if seq == 0 {
-		found = make([]Found, 0, c.bySeq.len())
-	}
+	var found []Found
 	for _, f := range c.bySeq.from(seq + 1) {
 		found = append(found, f)
 	}

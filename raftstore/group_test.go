@@ -94,6 +94,9 @@ func (g *group) close(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Errorf("close %s: %v", id, err)
 		}
+		if g.transports != nil {
+			g.isolate(id) // or the others wait for answers of a node that is gone
+		}
 	}
 }
 

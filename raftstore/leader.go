@@ -122,20 +122,15 @@ func (s *Store) Role() string { return strings.ToLower(s.raft.State().String()) 
 // Peers lists the voters by id, this node too.
 func (s *Store) Peers() []Peer { return slices.Clone(s.peers) }
 
-// handOver gives leadership away, so that the group needs no election time-out to notice. It tries every voter: the
-// library's own choice is the one with the longest log, which may be dead.
+// handOver gives leadership away, so that the group needs no election time-out to notice. The library picks the voter
+// with the longest log: one more entry first, which a dead one doesn't get.
 func (s *Store) handOver() {
 	if len(s.peers) == 1 || s.raft.State() != raft.Leader {
 		return
 	}
-	err := s.raft.LeadershipTransfer().Error()
-	for _, p := range s.peers {
-		if err == nil || s.raft.State() != raft.Leader {
-			break
-		}
-		if p.ID != s.id {
-			err = s.raft.LeadershipTransferToServer(raft.ServerID(p.ID), raft.ServerAddress(p.Addr)).Error()
-		}
+	err := s.raft.Barrier(0).Error()
+	if err == nil {
+		err = s.raft.LeadershipTransfer().Error()
 	}
 	if err != nil {
 		s.log.Warn("leadership was not handed over, the group elects when it misses its leader", "agent", s.id, "err", err)

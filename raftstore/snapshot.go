@@ -124,29 +124,42 @@ func stateOf(snapshot *raftv1.Snapshot) (State, error) {
 		}
 		s.Exports = s.Exports.with(name, exported{Export: ExportOf(entry.GetExport()), LastSeq: entry.GetLastSeq(), Found: found})
 	}
-	for _, entry := range snapshot.GetReplicas() {
-		r := replicaOf(entry.GetReplica(), entry.GetPlannedUnder())
-		if s.Replicas.has(r.Key) {
-			return s, fmt.Errorf("it names the replica %s twice", r.Key)
-		}
-		s.put(r)
+	var replicas []*entry[Key, Replica]
+	var byJob []*entry[jobKey, struct{}]
+	for _, m := range snapshot.GetReplicas() {
+		r := replicaOf(m.GetReplica(), m.GetPlannedUnder())
+		replicas = append(replicas, &entry[Key, Replica]{r.Key, r})
+		byJob = append(byJob, &entry[jobKey, struct{}]{key: r.jobKey()})
+	}
+	var once, onceByJob bool
+	s.Replicas, once = s.Replicas.filled(replicas)
+	s.byJob, onceByJob = s.byJob.filled(byJob)
+	if !once || !onceByJob {
+		return s, fmt.Errorf("it names a replica twice")
 	}
 	return s, nil
 }
 
-// catalogueOf files what was found. It refuses what with would drop: that was never written.
+// catalogueOf files what was found; whether it may be so is for catalogue.check.
 func catalogueOf(messages []*ckptferryv1.FoundCheckpoint) (catalogue, error) {
 	c := newCatalogue()
+	var bySeq []*entry[uint64, Found]
 	for _, m := range messages {
-		f := FoundOf(m)
-		if c.bySeq.has(f.Seq) {
-			return c, fmt.Errorf("it names seq %d twice", f.Seq)
-		}
-		c = c.with(f)
+		bySeq = append(bySeq, &entry[uint64, Found]{m.GetSeq(), FoundOf(m)})
 	}
-	if c.bySeq.len() != len(messages) {
-		return c, fmt.Errorf("more checkpoints of one job were found than are kept")
+	var once bool
+	if c.bySeq, once = c.bySeq.filled(bySeq); !once {
+		return c, fmt.Errorf("it names a seq twice")
 	}
+	jobs := map[string][]uint64{}
+	for seq, f := range c.bySeq.all() {
+		jobs[f.Job] = append(jobs[f.Job], seq)
+	}
+	var byJob []*entry[string, []uint64]
+	for job, seqs := range jobs {
+		byJob = append(byJob, &entry[string, []uint64]{job, seqs})
+	}
+	c.byJob, _ = c.byJob.filled(byJob)
 	return c, nil
 }
 

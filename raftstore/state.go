@@ -125,6 +125,8 @@ type jobKey struct {
 	Key        Key
 }
 
+func (r Replica) jobKey() jobKey { return jobKey{r.Key.Route, r.Job, r.Key} }
+
 func (k jobKey) compare(other jobKey) int {
 	return cmp.Or(strings.Compare(k.Route, other.Route), strings.Compare(k.Job, other.Job), k.Key.compare(other.Key))
 }
@@ -141,16 +143,16 @@ func newState() State {
 func (s *State) put(r Replica) {
 	if old, known := s.Replicas.get(r.Key); !known || old.Job != r.Job {
 		if known {
-			s.byJob = s.byJob.without(jobKey{old.Key.Route, old.Job, old.Key})
+			s.byJob = s.byJob.without(old.jobKey())
 		}
-		s.byJob = s.byJob.with(jobKey{r.Key.Route, r.Job, r.Key}, struct{}{})
+		s.byJob = s.byJob.with(r.jobKey(), struct{}{})
 	}
 	s.Replicas = s.Replicas.with(r.Key, r)
 }
 
 // drop forgets a replica.
 func (s *State) drop(r Replica) {
-	s.byJob = s.byJob.without(jobKey{r.Key.Route, r.Job, r.Key})
+	s.byJob = s.byJob.without(r.jobKey())
 	s.Replicas = s.Replicas.without(r.Key)
 }
 
@@ -189,6 +191,9 @@ func (s State) check() error {
 		if err := cmp.Or(e.Valid(), e.Found.check()); err != nil {
 			return fmt.Errorf("export %s: %w", name, err)
 		}
+		if name != e.Name {
+			return fmt.Errorf("export %s is filed under %s", e.Name, name)
+		}
 		for seq := range e.Found.bySeq.from(e.LastSeq) {
 			if seq > e.LastSeq {
 				return fmt.Errorf("export %s found seq %d, but has given only %d", name, seq, e.LastSeq)
@@ -220,7 +225,7 @@ func (s State) checkReplicas() error {
 			return fmt.Errorf("replica %s has %s", key, r.Status)
 		case r.Job == "" || r.URI == "" || r.Files < 0 || r.Bytes < 0 || r.PlannedAt.IsZero():
 			return fmt.Errorf("replica %s was planned without its job, place, size or time", key)
-		case !s.byJob.has(jobKey{key.Route, r.Job, key}):
+		case !s.byJob.has(r.jobKey()):
 			return fmt.Errorf("replica %s is not filed under job %s", key, r.Job)
 		case r.Planned.Attempt == 0:
 			return fmt.Errorf("replica %s has no attempt", key)

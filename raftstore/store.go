@@ -246,8 +246,8 @@ func (s *Store) await(ctx context.Context, call func() error) error {
 	}
 }
 
-// Close stops the node and lets go of its directory. A leader hands its leadership to another live voter first, which
-// takes about an election time-out for each voter that is dead. Calls that are under way end: Propose with
+// Close stops the node and lets go of its directory. A leader hands its leadership to another live voter first;
+// without a majority it waits until it knows that it leads no more. Calls that are under way end: Propose with
 // ErrOutcomeUnknown, WhileLeader with ErrNotLeader. Closing twice is closing once.
 func (s *Store) Close() error {
 	s.mu.Lock()

@@ -1,6 +1,9 @@
 package raftstore
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
 // tree is a sorted map that never changes: with and without return another one, which shares all with the first but
 // the path to the key (an AVL tree whose paths are copied). So a view of the state costs nothing, and a change after it
@@ -70,26 +73,60 @@ func (t tree[K, V]) without(key K) tree[K, V] {
 
 // all lists the map by key.
 func (t tree[K, V]) all() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) { t.root.each(yield) }
+	return func(yield func(K, V) bool) {
+		t.root.each(func(e *entry[K, V]) bool { return yield(e.key, e.value) })
+	}
 }
 
 // from lists the keys that are not below start.
 func (t tree[K, V]) from(start K) iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) { t.eachFrom(t.root, start, yield) }
+	return func(yield func(K, V) bool) {
+		t.eachFrom(t.root, start, func(e *entry[K, V]) bool { return yield(e.key, e.value) })
+	}
 }
 
-func (n *node[K, V]) each(yield func(K, V) bool) bool {
-	return n == nil || (n.left.each(yield) && yield(n.entry.key, n.entry.value) && n.right.each(yield))
+// values lists the values by key.
+func (t tree[K, V]) values() []V {
+	values := make([]V, 0, t.size)
+	t.root.each(func(e *entry[K, V]) bool {
+		values = append(values, e.value)
+		return true
+	})
+	return values
 }
 
-func (t tree[K, V]) eachFrom(n *node[K, V], start K, yield func(K, V) bool) bool {
+// filled makes a tree of many entries at once, and says whether no key came twice. It keeps the slice.
+func (t tree[K, V]) filled(entries []*entry[K, V]) (tree[K, V], bool) {
+	slices.SortFunc(entries, func(a, b *entry[K, V]) int { return t.compare(a.key, b.key) })
+	for i := 1; i < len(entries); i++ {
+		if t.compare(entries[i-1].key, entries[i].key) == 0 {
+			return t, false
+		}
+	}
+	t.root, t.size = halves(entries), len(entries)
+	return t, true
+}
+
+func halves[K, V any](sorted []*entry[K, V]) *node[K, V] {
+	if len(sorted) == 0 {
+		return nil
+	}
+	mid := len(sorted) / 2
+	return join(halves(sorted[:mid]), sorted[mid], halves(sorted[mid+1:]))
+}
+
+func (n *node[K, V]) each(yield func(*entry[K, V]) bool) bool {
+	return n == nil || (n.left.each(yield) && yield(n.entry) && n.right.each(yield))
+}
+
+func (t tree[K, V]) eachFrom(n *node[K, V], start K, yield func(*entry[K, V]) bool) bool {
 	switch {
 	case n == nil:
 		return true
 	case t.compare(n.entry.key, start) < 0:
 		return t.eachFrom(n.right, start, yield)
 	}
-	return t.eachFrom(n.left, start, yield) && yield(n.entry.key, n.entry.value) && n.right.each(yield)
+	return t.eachFrom(n.left, start, yield) && yield(n.entry) && n.right.each(yield)
 }
 
 func (t tree[K, V]) insert(n *node[K, V], e *entry[K, V]) *node[K, V] {

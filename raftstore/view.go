@@ -14,13 +14,7 @@ type View struct {
 func (v View) Replica(key Key) (Replica, bool) { return v.state.Replicas.get(key) }
 
 // Replicas lists all replicas by route, job id, checkpoint id and checksum.
-func (v View) Replicas() []Replica {
-	replicas := make([]Replica, 0, v.state.Replicas.len())
-	for _, r := range v.state.Replicas.all() {
-		replicas = append(replicas, r)
-	}
-	return replicas
-}
+func (v View) Replicas() []Replica { return v.state.Replicas.values() }
 
 // JobReplicas lists the replicas of one job name by job id, checkpoint id and checksum. It looks at no other job's.
 func (v View) JobReplicas(route, job string) []Replica {

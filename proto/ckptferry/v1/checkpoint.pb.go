@@ -79,7 +79,8 @@ func (CheckpointKind) EnumDescriptor() ([]byte, []int) {
 // the very end.
 type FoundCheckpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counts what was found below one export, from 1. Later found is higher; a job's newest has its highest.
+	// Orders what was found below one export: later found is higher, and a job's newest has its highest. There are gaps: it
+	// is never lower than the source's clock in milliseconds, so that a group that lost its state counts on.
 	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// What an operator calls the job: {job} of the export's base. It outlives a JobID.
 	Job string `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`

@@ -99,7 +99,7 @@ type CheckpointKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The route that replicates it, by its name in the target datacenter.
 	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
-	// Flink's JobID, 32 hexadecimal digits. It changes at every submission.
+	// Flink's JobID, 32 hexadecimal digits. It changes at every submission. Empty for a savepoint that names none.
 	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Flink's checkpoint id: the N of chk-N, and what _metadata says for a savepoint.
 	CheckpointId int64 `protobuf:"varint,3,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
