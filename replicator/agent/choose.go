@@ -112,7 +112,8 @@ func (c choice) wants() (wants []want, later time.Time) {
 				if w != nil {
 					w.route = route
 					wants = append(wants, *w)
-				} else if !again.IsZero() {
+				}
+				if !again.IsZero() {
 					soonest(again)
 				}
 			}
@@ -148,8 +149,9 @@ func (c choice) waitingSince(l lane) time.Time {
 }
 
 // next is the newest checkpoint of a lane that can still become a replica and is newer than its newest replica. An
-// older one is taken only when the newer ones are gone at the source, or are themselves at fault.
-func (c choice) next(l lane, known []raftstore.Found) (*want, time.Time) {
+// older one is taken only when the newer ones are gone at the source, or are themselves at fault. later is when one that
+// failed may be tried again, zero if none did.
+func (c choice) next(l lane, known []raftstore.Found) (w *want, later time.Time) {
 	for _, f := range slices.Backward(known) {
 		if f.Savepoint != l.savepoint {
 			continue
@@ -158,17 +160,20 @@ func (c choice) next(l lane, known []raftstore.Found) (*want, time.Time) {
 		r, planned := c.view.Replica(key)
 		switch {
 		case planned && (r.Status == raftstore.StatusReady || r.Status == raftstore.StatusRetiring):
-			return nil, time.Time{}
+			return nil, later
 		case planned && r.Status == raftstore.StatusSuperseded:
 			continue
 		}
 		if failed, is := c.failures[key]; is && c.now.Before(failed.until) {
+			if later.IsZero() || failed.until.Before(later) {
+				later = failed.until
+			}
 			if failed.itself {
 				continue
 			}
-			return nil, failed.until
+			return nil, later
 		}
-		return &want{lane: l, found: f, key: key, attempt: r.Planned.Attempt + 1}, time.Time{}
+		return &want{lane: l, found: f, key: key, attempt: r.Planned.Attempt + 1}, later
 	}
-	return nil, time.Time{}
+	return nil, later
 }

@@ -82,6 +82,9 @@ func (p *puller) hear(ctx context.Context, n News) error {
 	if problem != "" {
 		problem = fmt.Sprintf("%s says: %s", p.route.FromDC, problem)
 	}
+	if n.Complete && n.PolledAt.IsZero() && problem == "" {
+		problem = errUninformed.Error()
+	}
 	found, refused := p.wanted(n.Found)
 	if refused != nil {
 		problem = fmt.Sprintf("%s sends what no checkpoint is: %v", p.route.FromDC, refused)
