@@ -148,6 +148,7 @@ func writeFile(t *testing.T, name, text string) string {
 
 // Two agents as processes: what real Flink wrote at the source becomes READY at the target, also across kill -9 of either.
 func TestTwoAgentsReplicateAndSayHowFarTheyAre(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	flink, replicas := filepath.Join(dir, "flink"), filepath.Join(dir, "dc2", "replicas")
 	if err := os.CopyFS(flink, os.DirFS("../../flinkmeta/fixtures/"+fixtureJob+"/dc-a")); err != nil {
@@ -245,5 +246,47 @@ routes:
 	mustFerry(t, 8, "lag", "--max", "1ms", "--endpoint", target.api)
 	if code := target.end(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("the target stopped with exit code %d, want 0", code)
+	}
+}
+
+// What init writes runs, and asks for certificates.
+func TestAnAgentOfInitAnswersWhoMayAsk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mustFerry(t, 0, "init", dir)
+	config := filepath.Join(dir, "dc1-a", "agent.yaml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Whatever port is free, so that nothing else on the machine is in the way.
+	changed := strings.NewReplacer("127.0.0.1:7070", "127.0.0.1:0", "127.0.0.1:7071", "127.0.0.1:0", "format: text", "format: json").Replace(string(text))
+	agent := startAgent(t, writeFile(t, config, changed))
+	as := func(name string, args ...string) []string {
+		return append(args, "--endpoint", agent.api, "--ca", filepath.Join(dir, "ca.crt"), "--cert", filepath.Join(dir, name+".crt"), "--key", filepath.Join(dir, name+".key"))
+	}
+	routes := filepath.Join(dir, "routes.yaml")
+	until(t, "a leader", func() (bool, string) {
+		code, out, notes := ferry(as("admin", "raft", "status")...)
+		return code == exitOK, out + notes
+	})
+	if out := mustFerry(t, 0, as("admin", "export", "apply", "-f", routes, "--dry-run")...); !strings.Contains(out, "export prod: ") {
+		t.Errorf("dry run: %s", out)
+	}
+	if out := mustFerry(t, 0, as("admin", "export", "list", "-o", "json")...); strings.Contains(out, "prod") {
+		t.Errorf("a dry run changed something: %s", out)
+	}
+	mustFerry(t, 0, as("admin", "export", "apply", "-f", routes)...)
+	if out := mustFerry(t, 0, as("admin", "export", "list", "-o", "json")...); !strings.Contains(out, `"name": "prod"`) {
+		t.Errorf("export list: %s", out)
+	}
+	// An agent of another datacenter may pull; it is no reader of the API.
+	mustFerry(t, 5, as("dc2-a/agent", "lag")...)
+	if out := mustFerry(t, 4, "lag", "--endpoint", agent.api, "--timeout", "3s"); !strings.Contains(out, "give --cert, --key and --ca") {
+		t.Errorf("without a certificate: %s", out)
+	}
+	mustFerry(t, 2, "lag", "--endpoint", agent.api, "--ca", "none", "--cert", "none", "--key", "none")
+	if code := agent.end(t, syscall.SIGINT); code != 0 {
+		t.Errorf("stopped with exit code %d, want 0", code)
 	}
 }

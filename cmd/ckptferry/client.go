@@ -119,8 +119,12 @@ func askOne(ctx context.Context, endpoint string, tls *rpc.TLS, left int, call f
 		err = call(ctx, client)
 		_ = client.Close() // every answer has been read
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer in time (--timeout): %w", rpc.ErrUnavailable)
+	case errors.Is(err, rpc.ErrUnavailable) && tls == nil && strings.Contains(err.Error(), "server preface"):
+		// What gRPC says of a server that hangs up on plaintext.
+		return fmt.Errorf("%w: it does not talk in plaintext: give --cert, --key and --ca", err)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/node"
 	"github.com/ckptferry/ckptferry/flinkmeta"
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/raftstore"
@@ -57,6 +58,7 @@ var exitTable = []struct {
 }{
 	{exitUsage, isA[usageError]},
 	{exitUsage, isA[configError]},
+	{exitUsage, wraps(node.ErrConfig)},
 	{exitLag, isA[lagError]},
 	{exitSuperseded, wraps(replicator.ErrSuperseded)},
 	{exitVerify, wraps(replicator.ErrBroken, replicator.ErrVerify)},

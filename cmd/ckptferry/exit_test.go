@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/config"
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/node"
 	"github.com/ckptferry/ckptferry/flinkmeta"
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/raftstore"
@@ -26,6 +27,7 @@ func TestEveryErrorThatMeansSomethingHasItsExitCode(t *testing.T) {
 		{usageError{errors.New("x")}, 2},
 		{configError{&config.Errors{}}, 2},
 		{configError{fs.ErrNotExist}, 2},
+		{node.ErrConfig, 2},
 		{rpc.ErrInvalid, 2},
 		{fs.ErrNotExist, 3},
 		{errNotKnown, 3},

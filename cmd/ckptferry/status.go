@@ -28,6 +28,9 @@ the leader's name is printed, ask that one.`,
 				return err
 			}
 			a.noteFreshness(status.GetRead())
+			if leader := status.GetLeader(); leader != "" && leader != status.GetAgent() {
+				a.note("agent %s leads: it alone knows of polls, copies and problems", leader)
+			}
 			if f.output == "json" {
 				return a.printMessage(status)
 			}

@@ -26,9 +26,9 @@ func load(t *testing.T, p Pair) tls.Certificate {
 	return cert
 }
 
-// handshake connects a client to a server, each with its certificate and the CA that it trusts. It returns the client's
-// error, the server's, and the certificate that the server saw.
-func handshake(t *testing.T, server, client tls.Certificate, trust *CA) (cerr, serr error, seen *x509.Certificate) {
+// handshake connects a client to a server, each with its certificate and the CA that it trusts. It returns the
+// certificate that the server saw, the client's error and the server's.
+func handshake(t *testing.T, server, client tls.Certificate, trust *CA) (seen *x509.Certificate, cerr, serr error) {
 	t.Helper()
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(trust.Cert) {
@@ -57,7 +57,7 @@ func handshake(t *testing.T, server, client tls.Certificate, trust *CA) (cerr, s
 	if certs := s.ConnectionState().PeerCertificates; len(certs) > 0 {
 		seen = certs[0]
 	}
-	return cerr, serr, seen
+	return seen, cerr, serr
 }
 
 func TestAgentsTalkToEachOtherOverMutualTLS(t *testing.T) {
@@ -70,7 +70,7 @@ func TestAgentsTalkToEachOtherOverMutualTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cerr, serr, seen := handshake(t, load(t, a), load(t, b), ca)
+	seen, cerr, serr := handshake(t, load(t, a), load(t, b), ca)
 	if cerr != nil || serr != nil {
 		t.Fatalf("client: %v, server: %v", cerr, serr)
 	}
@@ -89,14 +89,14 @@ func TestAClientsRoleIsItsUnitAndItCanBeNoServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cerr, serr, seen := handshake(t, load(t, agent), load(t, admin), ca)
+	seen, cerr, serr := handshake(t, load(t, agent), load(t, admin), ca)
 	if cerr != nil || serr != nil {
 		t.Fatalf("client: %v, server: %v", cerr, serr)
 	}
 	if got := seen.Subject.OrganizationalUnit; len(got) != 1 || got[0] != "admin" {
 		t.Errorf("unit %v, want admin", got)
 	}
-	if cerr, _, _ := handshake(t, load(t, admin), load(t, agent), ca); cerr == nil {
+	if _, cerr, _ := handshake(t, load(t, admin), load(t, agent), ca); cerr == nil {
 		t.Error("a client's certificate was accepted as a server's")
 	}
 }
@@ -111,7 +111,7 @@ func TestCertificatesOfAnotherCAAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, serr, _ := handshake(t, load(t, agent), load(t, stranger), ours); serr == nil {
+	if _, _, serr := handshake(t, load(t, agent), load(t, stranger), ours); serr == nil {
 		t.Error("a certificate of another CA was accepted")
 	}
 }

@@ -1,19 +1,19 @@
-package main
+package scaffold
 
 import (
 	"strings"
 	"text/template"
 )
 
-// initFuncs has list, which renders a YAML list on one line.
-var initFuncs = template.FuncMap{"list": func(items []string) string { return "[" + strings.Join(items, ", ") + "]" }}
+// funcs has list, which renders a YAML list on one line.
+var funcs = template.FuncMap{"list": func(items []string) string { return "[" + strings.Join(items, ", ") + "]" }}
 
-func initTemplate(name, text string) *template.Template {
-	return template.Must(template.New(name).Funcs(initFuncs).Parse(text))
+func parse(name, text string) *template.Template {
+	return template.Must(template.New(name).Funcs(funcs).Parse(text))
 }
 
-// initConfig is one agent's configuration (an initAgent).
-var initConfig = initTemplate("agent.yaml", `# Agent {{.ID}} in {{.DC}}, for development on one machine. Written by ckptferry init.
+// agentConfig is one agent's configuration (an agent).
+var agentConfig = parse("agent.yaml", `# Agent {{.ID}} in {{.DC}}, for development on one machine. Written by ckptferry init.
 #   start:  ckptferry agent run --config THIS-FILE
 #   check:  ckptferry config validate THIS-FILE
 # An unknown key is an error. Names of local files are relative to this file's directory.
@@ -64,8 +64,8 @@ limits:
 log: {level: info, format: text}
 `)
 
-// initRoutes is an example of an export and a route.
-var initRoutes = initTemplate("routes.yaml", `# What {{.From.DC}} lets others read, and what {{.To.DC}} pulls. It is state of a group, not of one agent:
+// routesExample is an example of an export and a route.
+var routesExample = parse("routes.yaml", `# What {{.From.DC}} lets others read, and what {{.To.DC}} pulls. It is state of a group, not of one agent:
 #   ckptferry export apply -f THIS-FILE --endpoint {{.From.API}}     at the source
 #   ckptferry route  apply -f THIS-FILE --endpoint {{.To.API}}     at the target
 exports:
@@ -84,8 +84,8 @@ routes:
     paths: absolute  # or relative: can be moved, for NO_CLAIM restores only
 `)
 
-// initNext says what to do with what init wrote.
-var initNext = initTemplate("next", `Two datacenters are laid out in {{.Dir}}. Start the agents, each in a terminal of its own:
+// nextSteps says what to do with what init wrote.
+var nextSteps = parse("next", `Two datacenters are laid out in {{.Dir}}. Start the agents, each in a terminal of its own:
 
 {{range .Agents}}  ckptferry agent run --config {{.Config}}
 {{end}}

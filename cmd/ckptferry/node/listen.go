@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 
 	"github.com/ckptferry/ckptferry/replicator"
 )
+
+// ErrConfig says that the configuration names what is no use on this machine: an address, certificate files.
+var ErrConfig = errors.New("configuration can't be used")
 
 // isListenError says whether an error is that of opening a listener.
 func isListenError(err error) bool {
@@ -24,6 +27,6 @@ func listenError(key, addr string, err error) error {
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%s %s: %w", key, addr, err)
 	default:
-		return configError{fmt.Errorf("%s %s: this machine can't listen there (%w): name one of its own addresses", key, addr, err)}
+		return fmt.Errorf("%w: %s %s: this machine can't listen there (%w): name one of its own addresses", ErrConfig, key, addr, err)
 	}
 }
