@@ -47,7 +47,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := a.cfg.Group.WhileLeader(ctx, func(ctx context.Context, number uint64) error {
 		a.cfg.Log.Info("leading", "agent", a.cfg.ID, "term", number)
 		t := &term{agent: a, cfg: a.cfg, workers: map[string]*worker{}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
-			held: map[string]failure{}, waiting: map[lane]time.Time{}, done: make(chan outcome)}
+			held: map[string]failure{}, denied: map[string]map[lane]bool{}, waiting: map[lane]time.Time{}, done: make(chan outcome)}
 		defer a.forget()
 		t.lead(ctx)
 		a.cfg.Log.Info("not leading any more", "agent", a.cfg.ID, "term", number)
@@ -70,8 +70,9 @@ type term struct {
 	// The copies: see coordinate.go.
 	running  map[lane]*running
 	failures map[raftstore.Key]failure
-	held     map[string]failure // by route: its target takes nothing at the moment
-	waiting  map[lane]time.Time // since when
+	held     map[string]failure       // by route: its target takes nothing at the moment
+	denied   map[string]map[lane]bool // by route: who lacked a permission since a copy got through
+	waiting  map[lane]time.Time       // since when
 	leftover map[raftstore.Key]bool
 	done     chan outcome
 }

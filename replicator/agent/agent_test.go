@@ -115,7 +115,7 @@ func TestACopyGoesOnAfterTheAgentIsRestarted(t *testing.T) {
 		held, release := w.hold(orders + "/shared/s1")
 		w.chk(1)
 		w.until("it is copied", held)
-		if s := w.dc2.agent.Status(); len(s.Transfers) != 1 || s.Transfers[0].Job != "orders" || s.Transfers[0].Key.CheckpointID != 1 || s.Transfers[0].Phase != "copying" || s.Transfers[0].Files != 3 {
+		if s := w.dc2.agent.Status(); len(s.Transfers) != 1 || s.Transfers[0].Job != "orders" || s.Transfers[0].Key.CheckpointID != 1 || s.Transfers[0].Phase != "copy" || s.Transfers[0].Files != 3 {
 			t.Errorf("status %+v", s)
 		}
 		w.dc2.stop()

@@ -106,12 +106,16 @@ func (t *term) ended(o outcome) {
 	switch o.kind {
 	case endedReady:
 		delete(t.held, route)
+		delete(t.denied, route)
 	case endedHeld:
 		t.held[route] = t.held[route].again(t.cfg.Now())
 	case endedFailed:
 		f := t.failures[o.want.key].again(t.cfg.Now())
 		f.itself, f.lane = o.itself, o.want.lane
 		t.failures[o.want.key] = f
+		if o.denied {
+			t.deniedTo(o.want.lane)
+		}
 		return
 	}
 	// Once a checkpoint of the lane is done with, or gone, nobody asks for the failures of those before it.
@@ -119,6 +123,19 @@ func (t *term) ended(o outcome) {
 		if f.lane == o.want.lane && (o.kind == endedReady || key == o.want.key) {
 			delete(t.failures, key)
 		}
+	}
+}
+
+// deniedTo notes that a permission was lacking. One job whose files can't be read costs only itself; when it is one
+// after the other and none gets through, it is the target, and the others needn't try.
+func (t *term) deniedTo(l lane) {
+	const alike = 3
+	if t.denied[l.route] == nil {
+		t.denied[l.route] = map[lane]bool{}
+	}
+	t.denied[l.route][l] = true
+	if len(t.denied[l.route]) >= alike {
+		t.held[l.route] = t.held[l.route].again(t.cfg.Now())
 	}
 }
 

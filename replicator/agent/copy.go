@@ -35,6 +35,7 @@ type outcome struct {
 	kind   ending
 	err    error // why it isn't READY
 	itself bool  // the fault lies in the checkpoint
+	denied bool  // somebody lacks a permission
 }
 
 // The state holds a reason and warnings, not a report. One command has some room for them.
@@ -134,7 +135,7 @@ func judge(ctx context.Context, w want, res replicator.Result, err error) outcom
 		o.kind = endedHeld
 		o.err = fmt.Errorf("no room at the target %s (disk full, or quota used up): make room there, it goes on by itself: %w", w.route.Root, err)
 	case errors.Is(err, fs.ErrPermission):
-		o.kind = endedHeld
+		o.kind, o.denied = endedFailed, true
 		o.err = fmt.Errorf("permission denied: let the agent's user read the source's export and write below %s, it goes on by itself: %w", w.route.Root, err)
 	default:
 		o.kind = endedFailed
@@ -179,9 +180,9 @@ func few(warnings []string) []string {
 	return out
 }
 
-// short cuts a text to what the state holds of it. What isn't UTF-8 could not be in a message.
+// short makes one line of a text, and cuts it to what the state holds of it. What isn't UTF-8 could not be in a message.
 func short(s string) string {
-	s = strings.ToValidUTF8(s, "�")
+	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "�")), " ")
 	if len(s) <= reasonBytes {
 		return s
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator"
 )
 
 // Status is what only the agent itself knows: what it has under way, and what keeps it. Of an agent that doesn't lead
@@ -39,7 +40,7 @@ type Transfer struct {
 	Key              raftstore.Key
 	Savepoint        bool
 	Attempt          uint64
-	Phase            string // planning, copying, publishing, done
+	Phase            string // plan, copy, publish
 	FilesDone, Files int64  // 0 while it is planned
 	BytesDone, Bytes int64
 	StartedAt        time.Time
@@ -60,7 +61,7 @@ func (a *Agent) Status() Status {
 	for key, tr := range a.transfers {
 		m := &tr.meter
 		s.Transfers = append(s.Transfers, Transfer{
-			Route: key.Route, Job: tr.want.found.Job, Key: key, Savepoint: tr.want.found.Savepoint, Attempt: tr.want.attempt, Phase: m.Phase().String(),
+			Route: key.Route, Job: tr.want.found.Job, Key: key, Savepoint: tr.want.found.Savepoint, Attempt: tr.want.attempt, Phase: phaseName(m.Phase()),
 			FilesDone: m.FilesDone.Load(), Files: m.Files.Load(), BytesDone: m.BytesDone.Load(), Bytes: m.Bytes.Load(), StartedAt: tr.started,
 		})
 	}
@@ -68,4 +69,15 @@ func (a *Agent) Status() Status {
 		return cmp.Or(a.StartedAt.Compare(b.StartedAt), strings.Compare(a.Key.String(), b.Key.String()))
 	})
 	return s
+}
+
+// phaseName is a phase as ckptferry.v1.Transfer has it. A copy that is done is being recorded.
+func phaseName(p replicator.Phase) string {
+	switch p {
+	case replicator.PhasePlan:
+		return "plan"
+	case replicator.PhaseCopy:
+		return "copy"
+	}
+	return "publish"
 }
