@@ -55,9 +55,9 @@ build: #- bin/ckptferry
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ckptferry ./cmd/ckptferry
 
 .PHONY: fuzz
-fuzz: #- fuzz flinkmeta, FUZZTIME (1m) for each target
-	@for f in $$(go test -list '^Fuzz' ./flinkmeta | grep '^Fuzz'); do \
-		echo "$$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-1m} ./flinkmeta; done
+fuzz: #- fuzz whatever reads what others wrote, FUZZTIME (1m) for each target
+	@for p in ./flinkmeta ./fsutil ./replicator; do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-1m} $$p; done; done
 
 .PHONY: e2e-all
 e2e-all: jdk-and-maven build #- the whole e2e matrix: every Flink version, backend, restore mode and file system

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ckptferry/ckptferry/e2e/lab/flinklab"
 )
@@ -125,26 +124,7 @@ func (j freshJob) leave(t *testing.T, s site) flinklab.Ledger {
 		}
 		ledger = claimed.Ledger
 	}
-	s.source.awaitClosed(t, ledger.Newest().Path)
 	return ledger
-}
-
-// awaitClosed waits until HDFS has closed the files of a checkpoint. Merged files that go on across checkpoints are
-// never closed by Flink 1.20.0 and 2.3.0, also not when the job is cancelled: the namenode does it when their writer has
-// been dead for dfs.namenode.lease-hard-limit-sec.
-func (p place) awaitClosed(t *testing.T, checkpoint string) {
-	t.Helper()
-	if p.cluster == nil {
-		return
-	}
-	files := inspect(t, checkpoint).Files
-	deadline := time.Now().Add(3 * time.Minute)
-	for p.openFiles(t, files) > 0 {
-		if time.Now().After(deadline) {
-			t.Fatalf("files of %s are still open", checkpoint)
-		}
-		time.Sleep(time.Second) // another process's doing is awaited
-	}
 }
 
 // openFiles is how many of the files HDFS says to be open for writing.

@@ -162,7 +162,7 @@ func (c hadoopConf) namenodes(authority string, explicit map[string][]string) ([
 	if len(known) > 0 {
 		names = "configured: " + strings.Join(known, ", ")
 	}
-	return nil, fmt.Errorf("nameservice %q is not configured (%s); if it is a host, write %s:%s", authority, names, authority, defaultNamenodePort)
+	return nil, fmt.Errorf("nameservice %q is not configured (%s): name its namenodes (--namenodes %s=HOST:PORT,HOST:PORT) or a Hadoop configuration (--hadoop-conf DIR, HADOOP_CONF_DIR); if it is a host, write %s:%s", authority, names, authority, authority, defaultNamenodePort)
 }
 
 func (c hadoopConf) nameserviceAddresses(ns string) ([]string, error) {

@@ -211,7 +211,7 @@ func (c *copier) write(ctx context.Context, i int, tmp string, buf []byte) (*fil
 	}
 	defer func() { _ = r.Close() }() // only read
 	if cp.w, err = c.dst.Create(ctx, tmp); err != nil {
-		return cp, fmt.Errorf("create %s: %w", c.dst.Root().Join(tmp), err)
+		return cp, fmt.Errorf("copy %s: %w", f.source, err)
 	}
 	if cp.crc, cp.counted, err = c.stream(ctx, cp.w, r, streamed{file: f, buf: buf}); err != nil {
 		c.uncount(cp)

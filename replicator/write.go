@@ -118,7 +118,7 @@ func writeFile(ctx context.Context, dst fsutil.FS, w written) error {
 	}
 	f, err := dst.Create(ctx, w.tmp)
 	if err != nil {
-		return fmt.Errorf("create %s: %w", dst.Root().Join(w.tmp), err)
+		return fmt.Errorf("write %s: %w", dst.Root().Join(w.name), err)
 	}
 	var sent digest
 	if w.content != nil {

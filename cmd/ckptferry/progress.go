@@ -11,41 +11,47 @@ import (
 	"github.com/ckptferry/ckptferry/replicator"
 )
 
-// progressEvery is how often the line is drawn anew.
-const progressEvery = 200 * time.Millisecond
+// How often the line on a terminal is drawn anew, and how often a line goes into a log.
+const (
+	progressEvery = 200 * time.Millisecond
+	logEvery      = time.Minute
+)
 
-// showProgress keeps one line on a terminal up to date until the returned function is called. When stderr is no
-// terminal nothing is drawn, so that logs and pipes stay clean.
+// showProgress says how far the work is until the returned function is called: in one line that is drawn anew where w is
+// a terminal, else in a plain line each minute, so that a log shows that long work goes on and short work leaves none.
 func showProgress(w io.Writer, m *replicator.Meter) (stop func()) {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func() {}
+	every, draw, clear := logEvery, func(line string) { _, _ = fmt.Fprintln(w, line) }, func() {}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		every, draw = progressEvery, func(line string) { _, _ = fmt.Fprintf(w, "\r%s\x1b[K", cut(line, f)) }
+		clear = func() { _, _ = io.WriteString(w, "\r\x1b[K") }
 	}
 	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(progressEvery)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		var rate rateMeter
+		rate.at(time.Now(), m.BytesDone.Load())
 		for {
 			select {
 			case <-end:
-				_, _ = io.WriteString(w, "\r\x1b[K")
+				clear()
 				return
 			case now := <-tick.C:
-				width, _, err := term.GetSize(int(f.Fd()))
-				if err != nil || width < 20 {
-					width = 80
-				}
-				line := progressLine(m, rate.at(now, m.BytesDone.Load()))
-				if len(line) > width-1 {
-					line = line[:width-1]
-				}
-				_, _ = fmt.Fprintf(w, "\r%s\x1b[K", line)
+				draw(progressLine(m, rate.at(now, m.BytesDone.Load())))
 			}
 		}
 	}()
 	return func() { close(end); <-done }
+}
+
+// cut makes a line fit the terminal.
+func cut(line string, terminal *os.File) string {
+	width, _, err := term.GetSize(int(terminal.Fd()))
+	if err != nil || width < 20 {
+		width = 80
+	}
+	return line[:min(len(line), width-1)]
 }
 
 // progressLine is plain ASCII, so that it can be cut at the terminal's width.

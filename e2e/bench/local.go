@@ -161,12 +161,16 @@ func measureSmall(ctx context.Context, b *bench) error {
 	defer os.RemoveAll(p.root)
 	// ext4 walks around inodes that were freed a moment ago: the next side would pay for what was removed.
 	p.keep = true
-	sides := []side{b.ours(p), p.shell("rclone copy --transfers 32 --checksum", `rclone copy --config "" --transfers 32 --checksum "$1" "$2"/job`)}
+	sides := []side{b.ours(p),
+		p.shell("rclone copy --transfers 32 --checksum", `rclone copy --config "" --transfers 32 --checksum "$1" "$2"/job`),
+		p.shell("rclone copy …, sync -f", `set -e; rclone copy --config "" --transfers 32 --checksum "$1" "$2"/job; sync -f "$2"`)}
 	took, err := b.race(ctx, what, sides...)
 	if err != nil {
 		return err
 	}
 	b.compare(versus{section: "local", what: what, goal: goal, ours: 0, peer: 1,
 		note: firstLine(ctx, "rclone", "version") + "; it compares checksums of what it read and wrote, and neither fsyncs nor reads back; ckptferry does both for each file"}, took, sides...)
+	b.compare(versus{section: "local", what: what + ", peer on the disk too", ours: 0, peer: 2,
+		note: "for information: rclone with one sync of the file system at its end, as durable as what ckptferry leaves"}, took, sides...)
 	return nil
 }
