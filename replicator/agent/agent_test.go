@@ -437,7 +437,7 @@ func TestARaisedEpochFencesTheCopyUnderWay(t *testing.T) {
 }
 
 func TestARouteFromADatacenterThatNobodyKnows(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inWorld(t, func(_ *testing.T, w *world) {
 		w.apply(nil, []raftstore.Route{{Name: "lost", FromDC: "dc9", FromExport: "prod", Root: "file:/lost"}})
 		w.until("it is said", func() bool {
 			s := w.dc2.agent.Status()

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,12 +38,14 @@ type discovery struct {
 	stores ReadOpener
 	bases  []*baseDir
 	look   looker
+	health *health
 	now    func() time.Time // of this machine: tells how long something has been seen, never compared with a file's time
 }
 
 // newDiscovery begins with what the group has on record of the export, so that a new leader doesn't read it all again.
 func newDiscovery(export raftstore.Export, recorded []raftstore.Found, stores ReadOpener, now func() time.Time) (*discovery, error) {
-	d := &discovery{stores: stores, look: looker{recorded: newRecord(recorded), reading: make(chan struct{}, readParallel)}, now: now}
+	h := &health{}
+	d := &discovery{stores: stores, look: looker{recorded: newRecord(recorded), reading: make(chan struct{}, readParallel), health: h}, health: h, now: now}
 	for _, s := range export.Bases {
 		b, err := parseBase(s)
 		if err != nil {
@@ -79,6 +82,62 @@ func (p *poll) failed(err error) {
 	p.whole = p.whole && definite(err)
 }
 
+// failedAt is failed for something that has its own place. It hides nothing but itself when the same was done elsewhere
+// since it began to fail: one bad disk block must not make the whole export look silent.
+func (p *poll) failedAt(err error, h *health) {
+	whole := p.whole
+	p.failed(err)
+	var at *placeError
+	if errors.As(err, &at) && h.since(at.reading, at.since) {
+		p.whole = whole
+	}
+}
+
+// placeError is an error about one directory or file, which has been there since.
+type placeError struct {
+	since   time.Time
+	reading bool // a file could not be read; else a directory not be listed
+	err     error
+}
+
+func (e *placeError) Error() string { return e.err.Error() }
+func (e *placeError) Unwrap() error { return e.err }
+
+// health is in which poll a directory of a job was last listed, and a file read: when it began.
+type health struct{ listed, read atomic.Int64 }
+
+func (h *health) done(reading bool, poll time.Time) {
+	if reading {
+		h.read.Store(poll.UnixNano())
+	} else {
+		h.listed.Store(poll.UnixNano())
+	}
+}
+
+// since says whether such a thing was done in a poll after that.
+func (h *health) since(reading bool, poll time.Time) bool {
+	if reading {
+		return h.read.Load() > poll.UnixNano()
+	}
+	return h.listed.Load() > poll.UnixNano()
+}
+
+// failing is since when a place has failed; zero: it doesn't.
+type failing struct{ since time.Time }
+
+// problem notes what came of an operation, nil when it is well.
+func (f *failing) problem(err error, reading bool, poll time.Time, h *health) error {
+	switch {
+	case err == nil:
+		f.since = time.Time{}
+		h.done(reading, poll)
+		return nil
+	case f.since.IsZero():
+		f.since = poll
+	}
+	return &placeError{since: f.since, reading: reading, err: err}
+}
+
 // definite says that an error tells how things are, not that they couldn't be asked for: it hides no news.
 func definite(err error) bool {
 	for _, known := range []error{fs.ErrPermission, fs.ErrInvalid, fs.ErrNotExist, fsutil.ErrUnsupported, errUnreadable} {
@@ -102,11 +161,12 @@ func (d *discovery) poll(ctx context.Context) poll {
 				continue // nothing else is asked below it now
 			}
 		}
-		b.lookAtJobs(ctx, d.look, d.now())
+		d.look.now = d.now()
+		b.lookAtJobs(ctx, d.look)
 		for _, job := range b.sorted() {
 			p.jobs++
 			for _, err := range job.problems {
-				p.failed(err)
+				p.failedAt(err, d.health)
 			}
 			for c := range job.checkpoints {
 				if c.found != nil && !c.recorded {
@@ -185,13 +245,13 @@ func (b *baseDir) list(ctx context.Context, stores ReadOpener) error {
 }
 
 // lookAtJobs looks at all jobs, some at a time. Each keeps its own problems.
-func (b *baseDir) lookAtJobs(ctx context.Context, look looker, now time.Time) {
+func (b *baseDir) lookAtJobs(ctx context.Context, look looker) {
 	var group errgroup.Group
 	group.SetLimit(lookParallel)
 	for _, j := range b.jobs {
 		group.Go(func() error {
 			j.problems = nil
-			j.poll(ctx, b.fs, look, now)
+			j.poll(ctx, b.fs, look)
 			return nil
 		})
 	}
@@ -204,6 +264,7 @@ type jobDir struct {
 	ids        map[string]*idDir
 	savepoints map[string]*checkpoint
 	problems   []error // of the last poll
+	failing    failing
 }
 
 // checkpoints goes through all that are there.
@@ -222,15 +283,15 @@ func (j *jobDir) checkpoints(yield func(*checkpoint) bool) {
 	}
 }
 
-func (j *jobDir) poll(ctx context.Context, from fsutil.ReadFS, look looker, now time.Time) {
+func (j *jobDir) poll(ctx context.Context, from fsutil.ReadFS, look looker) {
 	infos, err := from.List(ctx, j.dir)
 	if errors.Is(err, fs.ErrNotExist) { // vanished since, or has written nothing yet
 		clear(j.ids)
 		clear(j.savepoints)
 		return
 	}
-	if err != nil {
-		j.problems = append(j.problems, fmt.Errorf("list %s: %w", from.Root().Join(j.dir), err))
+	if err := j.failing.problem(wrapped(err, "list", from.Root().Join(j.dir)), false, look.now, look.health); err != nil {
+		j.problems = append(j.problems, err)
 		return
 	}
 	there := make(map[string]bool, len(infos))
@@ -246,7 +307,7 @@ func (j *jobDir) poll(ctx context.Context, from fsutil.ReadFS, look looker, now 
 				id = &idDir{job: j.name, id: raftstore.JobID(fi.Name), dir: path.Join(j.dir, fi.Name), checkpoints: map[string]*checkpoint{}}
 				j.ids[fi.Name] = id
 			}
-			j.problems = append(j.problems, id.poll(ctx, from, look, seenDir{fi.ModTime, now})...)
+			j.problems = append(j.problems, id.poll(ctx, from, look, seenDir{fi.ModTime, look.now})...)
 		case strings.HasPrefix(fi.Name, savepointPrefix):
 			c := j.savepoints[fi.Name]
 			if c == nil {
@@ -255,7 +316,7 @@ func (j *jobDir) poll(ctx context.Context, from fsutil.ReadFS, look looker, now 
 				j.savepoints[fi.Name] = c
 			}
 			c.life = fi.ModTime
-			j.problems = append(j.problems, c.poll(ctx, from, look, seenDir{fi.ModTime, now})...)
+			j.problems = append(j.problems, c.poll(ctx, from, look, seenDir{fi.ModTime, look.now})...)
 		}
 	}
 	for name := range j.ids {
@@ -276,6 +337,7 @@ type idDir struct {
 	id          raftstore.JobID
 	dir         string
 	settled     settle
+	failing     failing
 	checkpoints map[string]*checkpoint
 }
 
@@ -294,8 +356,8 @@ func (d *idDir) poll(ctx context.Context, from fsutil.ReadFS, look looker, seen 
 		clear(d.checkpoints)
 		return nil
 	}
-	if err != nil {
-		return []error{fmt.Errorf("list %s: %w", from.Root().Join(d.dir), err)}
+	if err := d.failing.problem(wrapped(err, "list", from.Root().Join(d.dir)), false, seen.now, look.health); err != nil {
+		return []error{err}
 	}
 	there := make(map[string]bool, len(infos))
 	for _, fi := range infos {
@@ -322,6 +384,14 @@ func (d *idDir) poll(ctx context.Context, from fsutil.ReadFS, look looker, seen 
 		d.settled.looked(seen)
 	}
 	return problems
+}
+
+// wrapped says what was done where. No error stays none.
+func wrapped(err error, what string, where fsutil.URI) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", what, where, err)
 }
 
 // seenDir is a directory's modification time as its parent's listing has it, and when that was seen.

@@ -295,6 +295,41 @@ func TestTroubleCostsOnlyItself(t *testing.T) {
 	}
 }
 
+// One bad disk block must not make all other jobs of the export look as if nobody knew what they have.
+func TestWhatFailsForeverInOnePlaceHidesOnlyItself(t *testing.T) {
+	a, b := "cp/a/"+jobA, "cp/b/"+jobA
+	for name, fault := range map[string]faultfs.Fault{
+		"a job's directory": {Op: faultfs.List, Name: "cp/a"},
+		"a JobID directory": {Op: faultfs.List, Name: a},
+		"a _metadata":       {Op: faultfs.Open, Name: a + "/chk-1/_metadata"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStorage()
+				s.checkpoint(t, a+"/chk-1", []string{"f"}, nil)
+				fault.Last, fault.Do = faultfs.Forever, faultfs.Fail(fsutil.ErrUnavailable)
+				s.fault.Inject(fault)
+				d := mustDiscover(t, s, nil, cp)
+				for i := range 5 { // there is no other job: who knows what is there
+					elsewhere := i > 0 && name == "a JobID directory" // the job's own directory is listed all the same
+					if p := d.poll(t.Context()); p.whole != elsewhere || p.problem() == "" {
+						t.Errorf("alone: whole %v, problem %q", p.whole, p.problem())
+					}
+					time.Sleep(time.Second)
+				}
+				s.checkpoint(t, b+"/chk-1", []string{"f"}, nil)
+				p := d.poll(t.Context())
+				wantNames(t, "another job's", taken(p), b+"/chk-1")
+				if !p.whole || p.problem() == "" {
+					t.Errorf("beside another: whole %v, problem %q", p.whole, p.problem())
+				}
+				s.calm()
+				wantNames(t, "when mended", take(t, d), a+"/chk-1")
+			})
+		})
+	}
+}
+
 func TestABaseThatIsNotThereIsNewsOnlyBeforeItsFirstJob(t *testing.T) {
 	s := newStorage()
 	s.put(t, "elsewhere", nil)

@@ -38,6 +38,7 @@ type checkpoint struct {
 	// _metadata as it was last read.
 	size    int64
 	modTime time.Time
+	failing failing
 	unread  error // it doesn't parse
 	reads   int   // how often it didn't
 
@@ -62,6 +63,8 @@ func (c *checkpoint) poll(ctx context.Context, from fsutil.ReadFS, l looker, see
 type looker struct {
 	recorded record
 	reading  chan struct{}
+	health   *health
+	now      time.Time // when the poll began
 }
 
 // look asks for _metadata and reads it if it is another one than was read last. A checkpoint is complete when its
@@ -74,7 +77,7 @@ func (l looker) look(ctx context.Context, from fsutil.ReadFS, c *checkpoint) []e
 		c.found, c.recorded, c.unread, c.reads = nil, false, nil, 0
 		return nil
 	case err != nil:
-		return []error{fmt.Errorf("look at %s: %w", c.uri.Join(metadataName), err)}
+		return []error{c.failing.problem(wrapped(err, "look at", c.uri.Join(metadataName)), true, l.now, l.health)}
 	}
 	same := fi.Size == c.size && fi.ModTime.Equal(c.modTime)
 	if same && c.found != nil {
@@ -85,7 +88,7 @@ func (l looker) look(ctx context.Context, from fsutil.ReadFS, c *checkpoint) []e
 		return nil
 	}
 	if !same || c.unread == nil || c.reads < settlePolls {
-		if err := l.read(ctx, from, c, fi); err != nil {
+		if err := c.failing.problem(l.read(ctx, from, c, fi), true, l.now, l.health); err != nil {
 			return []error{err}
 		}
 	}
