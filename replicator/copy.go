@@ -115,6 +115,8 @@ func (c *copier) brought(i int, there bool) {
 		f.crc = c.known[i].crc
 		meter.BytesDone.Add(f.bytes)
 		meter.FilesSkipped.Add(1)
+	} else {
+		meter.FilesCopied.Add(1)
 	}
 	meter.FilesDone.Add(1)
 	if !there || c.known[i].replica == "" {
@@ -288,6 +290,9 @@ func (c *copier) stream(ctx context.Context, w io.Writer, r io.Reader, s streame
 				return 0, counted, err
 			}
 		}
+		if n > 0 {
+			meter.marks.first.setFirst()
+		}
 		meter.BytesCopied.Add(int64(n))
 		if int64(n) > left && !s.file.segment {
 			err := errors.New("it is longer than when the copy was planned, somebody writes to it: run again")
@@ -308,6 +313,7 @@ func (c *copier) stream(ctx context.Context, w io.Writer, r io.Reader, s streame
 			err := fmt.Errorf("it ended %d bytes before the %d that it had when the copy was planned: %w", left, s.file.bytes, fsutil.ErrCorrupt)
 			return 0, counted, fmt.Errorf("read %s: %w", s.file.source, s.file.sourceError(err))
 		case err == io.EOF:
+			meter.marks.last.set()
 			return CRC(sum), counted, nil
 		case err != nil:
 			return 0, counted, fmt.Errorf("read %s: %w", s.file.source, s.file.sourceError(err))

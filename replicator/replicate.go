@@ -174,6 +174,7 @@ func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
 	if err != nil {
 		return err
 	}
+	meter.marks.verified.set()
 	if mended := c.mendedWarning(); mended != "" {
 		r.plan.warnings = append(r.plan.warnings, mended)
 	}

@@ -107,20 +107,23 @@ type Meter struct {
 	phase atomic.Int32
 	// Files and Bytes are the plan's totals, set when planning is done.
 	Files, Bytes atomic.Int64
-	// FilesDone are copied or found to be there; FilesSkipped is the part that was there.
-	FilesDone, FilesSkipped atomic.Int64
+	// FilesDone are copied or found to be there; FilesSkipped is the part that was there, FilesCopied the other one.
+	FilesDone, FilesSkipped, FilesCopied atomic.Int64
 	// BytesDone counts towards Bytes; BytesCopied is the part that was read at the source in this run (a file that
 	// is copied again after an error counts again).
 	BytesDone, BytesCopied atomic.Int64
 	// Retries counts files that were started again after an error that may pass.
 	Retries atomic.Int64
+
+	marks marks
 }
 
 // reset begins a run: a meter counts one run, also when it is used for the next.
 func (m *Meter) reset() {
-	for _, n := range []*atomic.Int64{&m.Files, &m.Bytes, &m.FilesDone, &m.FilesSkipped, &m.BytesDone, &m.BytesCopied, &m.Retries} {
+	for _, n := range []*atomic.Int64{&m.Files, &m.Bytes, &m.FilesDone, &m.FilesSkipped, &m.FilesCopied, &m.BytesDone, &m.BytesCopied, &m.Retries} {
 		n.Store(0)
 	}
+	m.marks.reset()
 }
 
 // Phase is what the run is doing now.

@@ -20,6 +20,8 @@ type Agent struct {
 	polls     map[string]pollStatus
 	pulls     map[string]pullStatus
 	transfers map[raftstore.Key]*transfer
+	heard     map[[2]string]heardJob // by route and job
+	copied    map[string]Total       // by route, of copies that have ended; kept from one leadership to the next
 }
 
 // New checks the configuration. Nothing runs before Run.
@@ -28,7 +30,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{cfg: cfg}
+	a := &Agent{cfg: cfg, copied: map[string]Total{}}
 	a.forget()
 	return a, nil
 }
@@ -38,6 +40,7 @@ func (a *Agent) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.polls, a.pulls, a.transfers = map[string]pollStatus{}, map[string]pullStatus{}, map[raftstore.Key]*transfer{}
+	a.heard = map[[2]string]heardJob{}
 }
 
 // Run works in both roles whenever this agent leads: it watches each export and pulls each route of the state, also as
@@ -147,7 +150,6 @@ func (t *term) keep(ctx context.Context, key string, as []string, run func(conte
 		return
 	} else {
 		old.cancel()
-		before = old.ended
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	w := &worker{as: as, cancel: cancel, ended: make(chan struct{})}

@@ -46,11 +46,12 @@ const (
 
 // copyOne makes one replica READY, or has the state say why not. Between StartCopy and MarkReady it may be cut short
 // anywhere: what is READY is what package replicator has published, and the next attempt goes on from what it recorded.
-func (t *term) copyOne(ctx, term context.Context, w want) outcome {
+func (t *term) copyOne(ctx, term context.Context, w want) (o outcome) {
 	view := t.cfg.Group.View()
 	fence := raftstore.Fence{Epoch: view.Epoch(w.key.Route), Attempt: w.attempt}
 	log := t.cfg.Log.With("route", w.route.Name, "job", w.found.Job, "checkpoint", label(w.found), "attempt", fence.Attempt, "epoch", fence.Epoch)
 	tr := t.agent.transferBegins(w, t.cfg.Now())
+	defer func() { t.observe(tr, o) }()
 	defer t.agent.transferEnds(w.key)
 
 	req, err := t.request(w, tr)
@@ -72,7 +73,7 @@ func (t *term) copyOne(ctx, term context.Context, w want) outcome {
 	if term.Err() != nil {
 		return outcome{want: w, kind: endedStopped, err: term.Err()} // whoever leads next says what becomes of it
 	}
-	o := judge(ctx, w, res, err)
+	o = judge(ctx, w, res, err)
 	if err := t.propose(term, o.command(fence, res)); err != nil {
 		return t.unrecorded(term, w, err)
 	}
@@ -211,5 +212,8 @@ func (a *Agent) transferBegins(w want, now time.Time) *transfer {
 func (a *Agent) transferEnds(key raftstore.Key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if tr := a.transfers[key]; tr != nil {
+		a.copied[key.Route] = a.copied[key.Route].plus(tr)
+	}
 	delete(a.transfers, key)
 }

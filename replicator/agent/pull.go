@@ -104,6 +104,9 @@ func (p *puller) hear(ctx context.Context, n News) error {
 	if err := p.observe(ctx, found, seen); err != nil {
 		return err
 	}
+	if !p.seen.IsZero() { // what was there before the route's first look says nothing of how soon it is noticed
+		p.agent.hears(p.route.Name, found)
+	}
 	if !seen.IsZero() {
 		p.seen = seen
 	}

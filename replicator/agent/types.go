@@ -66,9 +66,10 @@ type Config struct {
 	// FilesParallel is how many files of one checkpoint are copied at a time; 0: replicator's own choice.
 	FilesParallel int
 	// Verify says what is read back before READY; empty: replicator's own choice.
-	Verify replicator.VerifyMode
-	Log    *slog.Logger     // nil discards
-	Now    func() time.Time // nil: time.Now; what is written into the state and compared with it
+	Verify   replicator.VerifyMode
+	Observer Observer         // nil: nobody
+	Log      *slog.Logger     // nil discards
+	Now      func() time.Time // nil: time.Now; what is written into the state and compared with it
 }
 
 // The defaults.
