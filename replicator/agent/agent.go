@@ -150,6 +150,7 @@ func (t *term) keep(ctx context.Context, key string, as []string, run func(conte
 		return
 	} else {
 		old.cancel()
+		before = old.ended
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	w := &worker{as: as, cancel: cancel, ended: make(chan struct{})}
