@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
+	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
 )
 
@@ -31,6 +33,13 @@ func TestWhoIsNext(t *testing.T) {
 				c.waiting = map[lane]time.Time{{a, "z", false}: noon.Add(-time.Hour), {a, "y", false}: noon.Add(-time.Minute)}
 			},
 			wants: "[z/chk-3/1 y/chk-2/1 x/chk-1/1]"},
+		"the higher priority first": {
+			known: []raftstore.Found{chk("x", 1), chk("y", 2)},
+			set: func(s *state, _ *choice) {
+				s.route(raftstore.Route{Name: "urgent", FromDC: "dc1", FromExport: "prod", Root: "file:/u", Mode: raftstore.RouteContinuous, Priority: 1})
+				f := chk("z", 3)
+				s.do(&raftv1.Command{Op: &raftv1.Command_ObserveSource{ObserveSource: &raftv1.ObserveSource{Route: "urgent", Found: []*ckptferryv1.FoundCheckpoint{raftstore.FoundMessage(f)}}}})
+			}, wants: "[z/chk-3/1 x/chk-1/1 y/chk-2/1]"},
 		"savepoints after checkpoints": {
 			known: []raftstore.Found{saveAt(1, 0), chk("x", 2), chk("a", 3)}, wants: "[a/chk-3/1 x/chk-2/1 a/savepoint-aaaaaa-1/1]"},
 		"nothing when the newest is there": {
@@ -76,7 +85,7 @@ func TestWhoIsNext(t *testing.T) {
 			set:   func(_ *state, c *choice) { c.pullable = func(raftstore.Route) bool { return false } }, wants: "[]"},
 		"nothing of a route that is paused, or takes no such job": {
 			known: []raftstore.Found{chk("x", 2)},
-			set: func(s *state, c *choice) {
+			set: func(s *state, _ *choice) {
 				r, _ := s.store.View().Route(a)
 				r.Exclude = []string{"x"}
 				s.route(r)
@@ -126,6 +135,23 @@ func TestRoomForCopies(t *testing.T) {
 		if got := at(tc.running...).room(tc.priority); got != tc.want {
 			t.Errorf("beside %v, priority %d: %v", tc.running, tc.priority, got)
 		}
+	}
+}
+
+func TestASuccessEndsAHold(t *testing.T) {
+	tm := &term{cfg: Config{Now: func() time.Time { return noon }}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
+		held: map[string]failure{}, denied: map[string]map[lane]bool{}}
+	w := want{lane: lane{"prod", "a", false}, route: raftstore.Route{Name: "prod"}, key: keyOf("prod", chkAt(1, 0))}
+	for range 4 {
+		tm.ended(outcome{want: w, kind: endedHeld})
+	}
+	tm.ended(outcome{want: w, kind: endedFailed})
+	if tm.held["prod"].until.Sub(noon) != 8*time.Second || len(tm.failures) != 1 {
+		t.Errorf("held %v, failures %v", tm.held, tm.failures)
+	}
+	tm.ended(outcome{want: w, kind: endedReady})
+	if len(tm.held) != 0 || len(tm.failures) != 0 {
+		t.Errorf("held %v, failures %v", tm.held, tm.failures)
 	}
 }
 

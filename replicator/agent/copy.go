@@ -70,9 +70,6 @@ func (t *term) copyOne(ctx, term context.Context, w want) (o outcome) {
 	}
 	log.Info("copying", "source", w.found.URI, "replica", uri)
 	res, err := replicator.Replicate(ctx, t.cfg.Stores, req)
-	if term.Err() != nil {
-		return outcome{want: w, kind: endedStopped, err: term.Err()} // whoever leads next says what becomes of it
-	}
 	o = judge(ctx, w, res, err)
 	if err := t.propose(term, o.command(fence, res)); err != nil {
 		return t.unrecorded(term, w, err)
@@ -108,8 +105,8 @@ func (t *term) request(w want, tr *transfer) (replicator.Request, error) {
 	return req, nil
 }
 
-// unrecorded is the end of a copy about which the state could not be told, or refused to hear: somebody else speaks
-// for the replica now. It is looked at again.
+// unrecorded is the end of a copy about which the state could not be told, since the leadership is over (whoever leads
+// next says what becomes of it), or refused to hear: somebody else speaks for the replica now. It is looked at again.
 func (t *term) unrecorded(term context.Context, w want, err error) outcome {
 	if term.Err() != nil {
 		return outcome{want: w, kind: endedStopped, err: term.Err()}

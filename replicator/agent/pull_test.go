@@ -107,6 +107,28 @@ func TestBeingSeenIsSaidAtMostEveryFiveSeconds(t *testing.T) {
 	})
 }
 
+// Every agent of the other group may answer, but only its leader knows when the storage was looked at.
+func TestAnAgentThatKnowsNothingIsLeftForAnother(t *testing.T) {
+	inPull(t, func(t *testing.T, p *puller, _ *recorder) {
+		for connection := range 2 {
+			began := time.Now()
+			for time.Since(began) < DefaultSilentAfter/2 {
+				p.must(t, News{Complete: true})
+				time.Sleep(time.Second)
+			}
+			time.Sleep(time.Second)
+			if err := p.hear(t.Context(), News{Complete: true}); !errors.Is(err, errUninformed) {
+				t.Errorf("hear = %v on connection %d", err, connection)
+			}
+			p.connect(time.Now())
+		}
+		for range 100 { // one that says why is worth staying with
+			p.must(t, News{Complete: true, Problem: "away"})
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 func TestManyFoundGoInSeveralCommands(t *testing.T) {
 	inPull(t, func(t *testing.T, p *puller, r *recorder) {
 		var found []raftstore.Found
