@@ -196,9 +196,6 @@ func (e *remoteError) Unwrap() error { return e.is }
 // maxMessageBytes is how much is kept of a message that the other side wrote.
 const maxMessageBytes = 2 << 10
 
-// told is the other side's error message.
-func told(who, message string) string { return who + ": " + clipped(message) }
-
 // clipped is a message cut to what a log can bear.
 func clipped(message string) string {
 	if len(message) > maxMessageBytes {

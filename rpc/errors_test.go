@@ -173,8 +173,8 @@ func TestFileErrorsComeBackAsTheyWere(t *testing.T) {
 	} {
 		m := fileError(fmt.Errorf("read f: %w", err))
 		kinds[m.GetKind()] = true
-		wantErr(t, m.GetKind(), fromFileError("dc1", m), err)
-		wantSays(t, m.GetKind(), fromFileError("dc1", m), "dc1: read f: ")
+		wantErr(t, m.GetKind(), fromFileError(m), err)
+		wantSays(t, m.GetKind(), fromFileError(m), "read f: ")
 	}
 	for _, name := range declared(t, "../fsutil") {
 		if kind := kindOf(sentinels["../fsutil"][name]); kind == kindOther {
@@ -204,7 +204,7 @@ func TestFileErrorsComeBackAsTheyWere(t *testing.T) {
 			t.Errorf("%s is %q; want %q", name, got, tc.kind)
 		}
 	}
-	err := fromFileError("dc1", &peerv1.FileError{Kind: "from a newer one", Message: strings.Repeat("ä", 1<<20)})
+	err := fromFileError(&peerv1.FileError{Kind: "from a newer one", Message: strings.Repeat("ä", 1<<20)})
 	for _, sentinel := range []error{fsutil.ErrUnavailable, fsutil.ErrCorrupt, fs.ErrNotExist} {
 		if errors.Is(err, sentinel) {
 			t.Errorf("an unknown kind is %v", sentinel)
@@ -218,7 +218,7 @@ func TestFileErrorsComeBackAsTheyWere(t *testing.T) {
 // A file is gone only when its own answer says so: a checkpoint is given up for it.
 func TestNoCallErrorSaysThatAFileIsGone(t *testing.T) {
 	for c := codes.Code(0); c <= codes.Unauthenticated; c++ {
-		err := callError(t.Context(), "dc1", status.Error(c, "x"))
+		err := callError(t.Context(), status.Error(c, "x"))
 		if c == codes.OK {
 			if err != nil {
 				t.Errorf("OK is %v", err)

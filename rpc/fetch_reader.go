@@ -104,7 +104,7 @@ func (r *fetchReader) take(answer *peerv1.FetchResponse) error {
 		}
 		return io.EOF
 	case *peerv1.FetchResponse_Error:
-		return fromFileError(r.pool.files.peer.cfg.Expect, part.Error)
+		return fromFileError(part.Error)
 	}
 	return notAnAnswer("neither a piece nor an end nor an error")
 }

@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"google.golang.org/grpc/codes"
@@ -50,8 +49,8 @@ func fileError(err error) *peerv1.FileError {
 }
 
 // fromFileError is fileError's opposite. A kind that is not known, of a newer peer, wraps nothing.
-func fromFileError(datacenter string, e *peerv1.FileError) error {
-	out := &remoteError{message: told(datacenter, e.GetMessage())}
+func fromFileError(e *peerv1.FileError) error {
+	out := &remoteError{message: clipped(e.GetMessage())}
 	for _, row := range kindTable {
 		if row.kind == e.GetKind() {
 			out.is = row.err
@@ -75,12 +74,12 @@ var callErrors = map[codes.Code]error{
 }
 
 // callError is the error of a call between agents. All that may pass is fsutil.ErrUnavailable.
-func callError(ctx context.Context, who string, err error) error {
+func callError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("ask %s: %w", who, ctx.Err())
+		return ctx.Err()
 	}
 	s, ok := status.FromError(err)
 	if !ok {
@@ -90,5 +89,5 @@ func callError(ctx context.Context, who string, err error) error {
 	if !ok {
 		is = fsutil.ErrUnavailable
 	}
-	return &remoteError{message: told(who, s.Message()), is: is}
+	return &remoteError{message: clipped(s.Message()), is: is}
 }

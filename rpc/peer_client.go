@@ -184,6 +184,16 @@ func (p *Peer) closedError() error {
 	return fmt.Errorf("call %s: the connection was closed: %w", p.cfg.Expect, fsutil.ErrUnavailable)
 }
 
+// start runs a task that Close waits for; false when the peer is closed.
+func (p *Peer) start(task func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.tasks.Go(task)
+	}
+	return !p.closed
+}
+
 // retain says that something more is under way on a connection.
 func (p *Peer) retain(l *link) {
 	p.mu.Lock()
@@ -287,7 +297,7 @@ func (p *Peer) introduce(ctx context.Context, l *link) error {
 	})
 	switch {
 	case err != nil:
-		return callError(context.Background(), "handshake", err)
+		return fmt.Errorf("handshake: %w", callError(context.Background(), err))
 	case answer.GetProtocol() != protocol:
 		return fmt.Errorf("agent %s speaks protocol %d, and this one %d: run the same release of ckptferry on both sides: %w",
 			answer.GetAgent(), answer.GetProtocol(), protocol, fsutil.ErrUnsupported)
@@ -323,7 +333,7 @@ func (p *Peer) failed(ctx context.Context, l *link, err error) error {
 	if ctx.Err() == nil && (s.Code() == codes.Unavailable || s.Code() == codes.Canceled) && (reason == "" || reason == stoppingReason) {
 		p.giveUp(l)
 	}
-	return callError(ctx, p.cfg.Expect, err)
+	return callError(ctx, err)
 }
 
 // giveUp has the next call go to the next endpoint. What is under way on the connection may come to its end.

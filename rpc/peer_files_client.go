@@ -169,7 +169,7 @@ func (r *peerFS) list(ctx context.Context, l *link, place *peerv1.Place) ([]fsut
 			return nil, err
 		}
 		if answer.GetError() != nil {
-			return nil, fromFileError(r.files.peer.cfg.Expect, answer.GetError())
+			return nil, fromFileError(answer.GetError())
 		}
 		for _, m := range answer.GetInfos() {
 			if err := checkInfo(m); err != nil {

@@ -40,10 +40,13 @@ func (q *statQueue) stat(ctx context.Context, place *peerv1.Place) (fsutil.FileI
 	q.mu.Lock()
 	q.waiting = append(q.waiting, asked)
 	if !q.running {
-		q.running = true
-		go q.run() // ends when nothing waits; the calls end when the peer is closed
+		q.running = q.files.peer.start(q.run)
 	}
+	running := q.running
 	q.mu.Unlock()
+	if !running {
+		return fsutil.FileInfo{}, q.files.peer.closedError()
+	}
 	select {
 	case <-asked.done:
 		return asked.info, asked.err
@@ -100,7 +103,7 @@ func (q *statQueue) ask(batch []*statAsked) {
 		case err != nil:
 			a.err = err
 		case answer.GetResults()[i].GetError() != nil:
-			a.err = fromFileError(q.files.peer.cfg.Expect, answer.GetResults()[i].GetError())
+			a.err = fromFileError(answer.GetResults()[i].GetError())
 		case answer.GetResults()[i].GetInfo() == nil:
 			a.err = notAnAnswer("empty")
 		default:

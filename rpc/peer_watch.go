@@ -103,7 +103,7 @@ func (p *Peer) watchError(ctx context.Context, err error) error {
 	case reasonOf(status.Convert(err)) == "NOT_LEADER":
 		return fmt.Errorf("%w (%s)", errFollower, clipped(status.Convert(err).Message()))
 	}
-	return callError(ctx, p.cfg.Expect, err)
+	return callError(ctx, err)
 }
 
 // keep makes a connection end with the peer, and with release. It says whether the peer is still open.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -198,12 +199,15 @@ func (s *Server) around(ctx context.Context, method string, handle func() error)
 			err = toStatus(fmt.Errorf("%s: unexpected failure", method))
 		}
 	}()
-	if err := s.allow(ctx, method); err != nil {
-		return toStatus(err)
+	if err = s.allow(ctx, method); err == nil {
+		err = handle()
 	}
-	err = toStatus(handle())
-	if status.Code(err) == internalRow.code {
+	err = toStatus(err)
+	switch status.Code(err) {
+	case codes.Internal:
 		s.cfg.Log.Error("a call failed", "method", method, "err", err)
+	case codes.PermissionDenied:
+		s.cfg.Log.Warn("a call was refused", "method", method, "err", err)
 	}
 	return err
 }
