@@ -155,6 +155,29 @@ func TestASuccessEndsAHold(t *testing.T) {
 	}
 }
 
+func TestWhenALackOfPermissionIsTheTargets(t *testing.T) {
+	tm := &term{cfg: Config{Now: func() time.Time { return noon }}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
+		held: map[string]failure{}, denied: map[string]map[lane]bool{}}
+	end := func(job string, kind ending) bool {
+		tm.ended(outcome{want: want{lane: lane{"prod", job, false}, route: raftstore.Route{Name: "prod"}}, kind: kind, denied: kind == endedFailed})
+		return len(tm.held) > 0
+	}
+	for range 10 {
+		for _, job := range []string{"x", "y"} {
+			if end(job, endedFailed) {
+				t.Fatal("two jobs that can't be read hold all others up")
+			}
+		}
+		if end("z", endedReady) || end("w", endedFailed) {
+			t.Fatal("held although one got through")
+		}
+		end("w", endedReady)
+	}
+	if end("x", endedFailed) || end("y", endedFailed) || !end("w", endedFailed) {
+		t.Error("three in a row don't hold the route")
+	}
+}
+
 func TestTheTimeBetweenTriesDoublesUpToAMinute(t *testing.T) {
 	f := failure{}
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {

@@ -190,6 +190,15 @@ func TestAnIdlePollListsTheRootAndTheJobsAlone(t *testing.T) {
 		if got := s.calls(); len(got) != 3 || got["stat "+changed+"/chk-3/_metadata"] != 1 {
 			t.Errorf("a poll with one checkpoint under way asks %v", got)
 		}
+
+		// One that Flink gave up, none.
+		s.remove(t, changed+"/chk-3")
+		settled(t, d)
+		s.calm()
+		wantNames(t, "given up", take(t, d))
+		if got := s.calls(); len(got) != 2 {
+			t.Errorf("a poll asks %v", got)
+		}
 	})
 }
 
