@@ -95,7 +95,7 @@ func (s *State) observeSource(c *raftv1.ObserveSource) error {
 	for _, f := range found {
 		if its, taken := r.Known.bySeq.get(f.Seq); taken && !sameCheckpoint(its, f) {
 			r.Known = r.Known.withoutFrom(f.Seq)
-			break // the lowest; it comes before all that is added, or what is added would be dropped again
+			break // it was the lowest
 		}
 	}
 	for _, f := range found {

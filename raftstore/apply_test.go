@@ -250,6 +250,19 @@ func TestGivenUpReplicaIsPlannedAgainWithAHigherAttempt(t *testing.T) {
 	}
 }
 
+func TestReplicaMayBePlannedAgainForAnotherJobName(t *testing.T) {
+	again := plan(4, fence(0, 2))
+	again.GetPlanReplica().Job = "orders-v2"
+	s := stateAfter(t, plan(4, fence(0, 1)), fail(4, fence(0, 1)), again)
+	v := viewOf(s)
+	if len(v.JobReplicas("prod", "orders")) != 0 || len(v.JobReplicas("prod", "orders-v2")) != 1 {
+		t.Errorf("orders has %v, orders-v2 has %v", v.JobReplicas("prod", "orders"), v.JobReplicas("prod", "orders-v2"))
+	}
+	if err := s.check(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestReplicaOfAFencedEpochIsPlannedAgain(t *testing.T) {
 	s := stateAfter(t, plan(4, fence(0, 1)), startCopy(4, fence(0, 1)), raise(1),
 		plan(4, fence(1, 2)), startCopy(4, fence(1, 2)), ready(4, fence(1, 2)))

@@ -204,7 +204,7 @@ func (s State) check() error {
 		if err := cmp.Or(r.Valid(), r.Known.check()); err != nil {
 			return fmt.Errorf("route %s: %w", name, err)
 		}
-		if name != r.Name || r.Route.Epoch != 0 || !storable(r.SeenAt) {
+		if name != r.Name || r.Epoch != 0 || !storable(r.SeenAt) {
 			return fmt.Errorf("route %s is filed under %s, with an epoch of its own, or was seen out of time", r.Name, name)
 		}
 	}

@@ -16,6 +16,7 @@ const (
 	maxJobBytes  = 255  // a directory's name
 	maxURIBytes  = 4096 // so that one command holds some
 	jobElement   = "{job}"
+	nameLetters  = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 )
 
 // Valid returns ErrInvalid with what is missing or contradicts itself, nil for an export that the state accepts.
@@ -104,10 +105,7 @@ func storable(t time.Time) bool { return t.Year() >= 1 && t.Year() <= 9999 }
 
 // validName accepts what is safe in a file name, in a log line and in a certificate.
 func validName(what, name string) error {
-	ok := name != "" && len(name) <= maxNameBytes && !strings.ContainsAny(name[:1], ".-_") &&
-		strings.IndexFunc(name, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r))
-		}) < 0
+	ok := name != "" && len(name) <= maxNameBytes && !strings.ContainsAny(name[:1], "._-") && strings.Trim(name, nameLetters) == ""
 	if !ok {
 		return fmt.Errorf("%w: %s name %.100q: use 1 to %d letters, digits, dots, dashes and underscores, a letter or digit first",
 			ErrInvalid, what, name, maxNameBytes)
@@ -121,7 +119,7 @@ func validJob(job string) bool {
 }
 
 func validJobID(id JobID) bool {
-	return len(id) == 32 && strings.IndexFunc(string(id), func(r rune) bool { return !('0' <= r && r <= '9' || 'a' <= r && r <= 'f') }) < 0
+	return len(id) == 32 && strings.Trim(string(id), "0123456789abcdef") == ""
 }
 
 // validURI accepts scheme:/path and scheme://authority/path. Whether such a place can be is for those who go there.

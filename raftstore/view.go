@@ -57,7 +57,7 @@ func (v View) Routes() []Route {
 func (v View) Route(name string) (Route, bool) {
 	r, ok := v.state.Routes.get(name)
 	if ok {
-		r.Route.Epoch = v.Epoch(name)
+		r.Epoch = v.Epoch(name)
 	}
 	return r.Route, ok
 }

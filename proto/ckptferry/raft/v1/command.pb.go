@@ -1053,12 +1053,13 @@ func (x *PutRoute) GetRoute() *v1.Route {
 }
 
 // RecordFound adds checkpoints to an export's catalogue. seq is given by the state: what is found later gets a higher
-// one. What is there already is done already. Of each job the newest are kept.
+// one. Of each job the newest are kept. What is there already is done already; so is what stands before it in the list,
+// of the same job and kind: it is older, and was pushed out.
 type RecordFound struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The export's name.
 	Export string `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
-	// What was found, oldest first.
+	// What was found, oldest first, each once.
 	Found         []*v1.FoundCheckpoint `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1113,7 +1114,7 @@ type ObserveSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The route's name.
 	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
-	// What the source found. What is known already is done already.
+	// What the source found, by seq, each once. What is known already is done already.
 	Found []*v1.FoundCheckpoint `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
 	// When the source last saw its whole storage, on the target's clock: when it said so. Never goes back.
 	SeenTime      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=seen_time,json=seenTime,proto3" json:"seen_time,omitempty"`
