@@ -36,6 +36,10 @@ type Listen struct {
 	API  string `yaml:"api"`
 	Peer string `yaml:"peer"`
 	Raft string `yaml:"raft"` // empty: the address of raft.peers; another one where that is not the machine's own, as behind NAT
+	// HTTP is where metrics and health are answered, over plain HTTP; empty: nowhere.
+	HTTP string `yaml:"http"`
+	// HTTPInsecure says that HTTP may be an address that others than this machine reach.
+	HTTPInsecure bool `yaml:"http_insecure"`
 }
 
 // Raft is the group of this datacenter.

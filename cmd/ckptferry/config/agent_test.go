@@ -16,7 +16,7 @@ import (
 // good is a configuration that sets everything.
 const good = `version: 1
 node:   {id: dc1-a, dc: dc1, data_dir: data}
-listen: {api: 0.0.0.0:7070, peer: 0.0.0.0:7071, raft: 0.0.0.0:7072}
+listen: {api: 0.0.0.0:7070, peer: 0.0.0.0:7071, http: 0.0.0.0:7073, http_insecure: true, raft: 0.0.0.0:7072}
 raft:
   peers: [dc1-a=10.1.0.11:7072, dc1-b=10.1.0.12:7072, "dc1-c=[::1]:7072"]
 datacenters:
@@ -60,6 +60,9 @@ func TestEverySettingIsRead(t *testing.T) {
 	}
 	if want := (TLS{filepath.Join(dir, "tls/agent.crt"), filepath.Join(dir, "tls/agent.key"), "/etc/ckptferry/ca.crt"}); got.TLS != want {
 		t.Errorf("tls %+v, want %+v", got.TLS, want)
+	}
+	if got.Listen.HTTP != "0.0.0.0:7073" || !got.Listen.HTTPInsecure {
+		t.Errorf("listen %+v, want http", got.Listen)
 	}
 	voters := []Voter{{"dc1-a", "10.1.0.11:7072"}, {"dc1-b", "10.1.0.12:7072"}, {"dc1-c", "[::1]:7072"}}
 	if diff := cmp.Diff(voters, got.Voters); diff != "" {
@@ -183,6 +186,9 @@ func TestEachMistakeIsNamedWhereItStands(t *testing.T) {
 		"any port for raft":               {"raft: 0.0.0.0:7072}", "raft: 0.0.0.0:0}", `3:\d+: listen.raft: "0.0.0.0:0": want the port that raft.peers says`},
 		"a raft listener for nobody":      {"  peers: [dc1-a=10.1.0.11:7072, dc1-b=10.1.0.12:7072, \"dc1-c=[::1]:7072\"]\n", "", `3:\d+: listen.raft: a group of one`},
 		"one address for two":             {"peer: 0.0.0.0:7071", "peer: 0.0.0.0:7070", `3:\d+: listen.api and listen.peer are both`},
+		"one address for metrics too":     {"http: 0.0.0.0:7073", "http: 0.0.0.0:7071", `3:\d+: listen.peer and listen.http are both`},
+		"metrics for whoever asks":        {"http_insecure: true", "http_insecure: false", `3:\d+: listen.http: 0.0.0.0:7073 is not a loopback address, and it is plain HTTP`},
+		"no address for metrics":          {"http: 0.0.0.0:7073", "http: 7073", `3:\d+: listen.http: "7073": want HOST:PORT`},
 		"its own datacenter":              {"  dc2:", "  dc1:", `7:3: datacenters: "dc1" is this agent's own`},
 		"no endpoints":                    {`[agent-a.dc2:7071, agent-b.dc2:7071, "[::1]:7071"]`, "[]", `7:3: datacenters.dc2: endpoints are missing`},
 		"an endpoint on port 0":           {"agent-a.dc2:7071", "agent-a.dc2:0", `7:\d+: datacenters.dc2.endpoints\[0\]`},
@@ -231,6 +237,9 @@ func TestPlaintextIsForLoopbackOrOnRequest(t *testing.T) {
 		"loopback":             {"listen: {api: '127.0.0.1:0', peer: '[::1]:7071'}\ndatacenters: {dc2: {endpoints: ['localhost:7171']}}\n", true},
 		"all addresses":        {"listen: {api: ':7070'}\n", false},
 		"all, and it was said": {"listen: {api: ':7070'}\ninsecure: true\n", true},
+		"metrics, on loopback": {"listen: {http: '127.0.0.1:7073'}\n", true},
+		"metrics, for all":     {"listen: {http: ':7073'}\n", false},
+		"and it was said":      {"listen: {http: ':7073', http_insecure: true}\n", true},
 		"a name":               {"listen: {peer: 'agent-a.dc1:7071'}\n", false},
 	} {
 		if _, err := ReadAgent(write(t, small+tc.more), noEnv); (err == nil) != tc.ok {

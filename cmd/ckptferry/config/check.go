@@ -81,11 +81,21 @@ func (d *document) address(p keys, addr string, to bool) bool {
 }
 
 func (c agentCheck) addresses() {
-	for key, addr := range map[string]string{"api": c.cfg.Listen.API, "peer": c.cfg.Listen.Peer} {
-		c.address(keys{"listen", key}, addr, false)
+	taken := map[string]string{}
+	for _, l := range []struct{ key, addr string }{{"api", c.cfg.Listen.API}, {"peer", c.cfg.Listen.Peer}, {"http", c.cfg.Listen.HTTP}} {
+		at := keys{"listen", l.key}
+		if l.key == "http" && l.addr == "" {
+			continue
+		}
+		c.address(at, l.addr, false)
+		if other, twice := taken[l.addr]; twice && !strings.HasSuffix(l.addr, ":0") {
+			c.problem(at, "listen.%s and listen.%s are both %s: give each its own", other, l.key, l.addr)
+		}
+		taken[l.addr] = l.key
 	}
-	if c.cfg.Listen.API == c.cfg.Listen.Peer && !strings.HasSuffix(c.cfg.Listen.API, ":0") {
-		c.problem(keys{"listen", "peer"}, "listen.api and listen.peer are both %s: give each its own", c.cfg.Listen.API)
+	if host, _, err := net.SplitHostPort(c.cfg.Listen.HTTP); err == nil && !isLoopback(host) && !c.cfg.Listen.HTTPInsecure && !c.cfg.Insecure {
+		c.problem(keys{"listen", "http"}, "listen.http: %s is not a loopback address, and it is plain HTTP that tells whoever asks the names and the lag of jobs: "+
+			"name a loopback address, or say http_insecure: true beside it", c.cfg.Listen.HTTP)
 	}
 }
 

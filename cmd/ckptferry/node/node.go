@@ -1,5 +1,5 @@
 // Package node is one agent as a process: it opens what the configuration names (the group's log, the stores, the
-// listeners, the other datacenters), runs the agent and its two servers, and stops them in order.
+// listeners, the other datacenters), runs the agent and its servers, and stops them in order.
 //
 // It decides nothing about replicas; it only wires. Start at Run.
 package node
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/config"
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/metrics"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator/agent"
 	"github.com/ckptferry/ckptferry/rpc"
@@ -35,9 +36,15 @@ type node struct {
 	store   *raftstore.Store
 	agent   *agent.Agent
 
-	servers   []*rpc.Server
+	servers   []server // of listeners, in their order
 	listeners []net.Listener
 	closers   []func() error
+}
+
+// server answers on one listener.
+type server interface {
+	Serve(net.Listener) error // until Stop; nil then
+	Stop()                    // bounded
 }
 
 // Run runs an agent until ctx ends, and then stops it in order, within StopWithin. An error is why it could not start
@@ -49,7 +56,7 @@ func Run(ctx context.Context, cfg config.Agent, log *slog.Logger, version string
 		return errors.Join(err, r.close())
 	}
 	log.Info("agent ready", "agent", cfg.Node.ID, "datacenter", cfg.Node.DC, "api", r.listeners[0].Addr().String(),
-		"peer", r.listeners[1].Addr().String(), "raft", r.ownRaftAddress(), "voters", len(cfg.Voters), "tls", cfg.TLS.Set(), "data_dir", cfg.Node.DataDir)
+		"peer", r.listeners[1].Addr().String(), "http", r.httpAddress(), "raft", r.ownRaftAddress(), "voters", len(cfg.Voters), "tls", cfg.TLS.Set(), "data_dir", cfg.Node.DataDir)
 
 	working, stop := context.WithCancel(ctx)
 	defer stop()
@@ -126,28 +133,37 @@ func (r *node) open() error {
 	if err != nil {
 		return err
 	}
+	stages := metrics.NewStages()
 	r.agent, err = agent.New(agent.Config{
 		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Group: r.store, Stores: r.places, Sources: sources,
 		Poll: cfg.Limits.Poll, SilentAfter: cfg.Limits.SilentAfter, Parallel: cfg.Limits.Parallel, FilesParallel: cfg.Limits.Files,
-		Log: r.log,
+		Observer: stages, Log: r.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
-	server := rpc.ServerConfig{
+	serving := rpc.ServerConfig{
 		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent,
 		Apply: func(ctx context.Context, exports []raftstore.Export, routes []raftstore.Route, dryRun bool) ([]string, error) {
 			return agent.ApplyRoutes(ctx, r.store, exports, routes, dryRun)
 		},
 		Stores: r.places, Reached: r.places.Reached, SilentAfter: cfg.Limits.SilentAfter, TLS: tlsFiles, Log: r.log,
 	}
-	r.servers = []*rpc.Server{rpc.NewAPI(server), rpc.NewPeerServer(server)}
+	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving)}
+	if cfg.Listen.HTTP != "" {
+		r.servers = append(r.servers, metrics.NewServer(metrics.Config{
+			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Stages: stages, SilentAfter: cfg.Limits.SilentAfter,
+		}))
+	}
 	return nil
 }
 
-// listen opens the API's listener and the peers', in this order.
+// listen opens the API's listener, the peers', and, if it is wanted, that of metrics, in this order.
 func (r *node) listen() error {
-	for _, l := range []struct{ key, addr string }{{"api", r.cfg.Listen.API}, {"peer", r.cfg.Listen.Peer}} {
+	for _, l := range []struct{ key, addr string }{{"api", r.cfg.Listen.API}, {"peer", r.cfg.Listen.Peer}, {"http", r.cfg.Listen.HTTP}} {
+		if l.addr == "" {
+			continue
+		}
 		listener, err := net.Listen("tcp", l.addr)
 		if err != nil {
 			return listenError("listen."+l.key, l.addr, err)
@@ -211,6 +227,13 @@ func (r *node) close() error {
 	}
 	r.closers = nil
 	return errors.Join(errs...)
+}
+
+func (r *node) httpAddress() string {
+	if r.cfg.Listen.HTTP == "" {
+		return "none"
+	}
+	return r.listeners[2].Addr().String()
 }
 
 func (r *node) ownRaftAddress() string {

@@ -27,6 +27,7 @@ node:
 listen:              # in production: an address that the others can dial
   api: {{.API}}     # people and tools: ckptferry status, grpcurl
   peer: {{.Peer}}    # agents of other datacenters
+#  http: 127.0.0.1:7073     # Prometheus (/metrics), /healthz, /readyz; plain HTTP. For others than this machine also http_insecure: true
 
 {{if .Voters}}raft:                # all agents of this datacenter, the same list in each of their files: 1, 3 or 5
   peers: {{list .Voters}}
