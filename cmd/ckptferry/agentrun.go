@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 func (a *app) agentCommand() *cobra.Command {
 	c := &cobra.Command{Use: "agent", Short: "The agent of a datacenter", Args: cobra.NoArgs, RunE: needSubcommand}
 	var file string
+	var untilStdinEnds bool
 	run := &cobra.Command{
 		Use:   "run --config FILE",
 		Short: "Run an agent until SIGTERM or SIGINT",
@@ -32,14 +34,31 @@ are given up (what they copied is used by the next attempt). A second signal end
 			if err != nil {
 				return configError{err}
 			}
+			ctx := cmd.Context()
+			if untilStdinEnds {
+				ctx = untilEnd(ctx, a.in)
+			}
 			v, _, _ := build()
-			return node.Run(cmd.Context(), cfg, newLog(a.err, cfg.Log), v)
+			return node.Run(ctx, cfg, newLog(a.err, cfg.Log), v)
 		},
 	}
 	run.Flags().StringVar(&file, "config", "", "the agent's configuration (required)")
 	_ = run.MarkFlagFilename("config", "yaml", "yml")
+	run.Flags().BoolVar(&untilStdinEnds, "until-stdin-ends", false, "end also when standard input does: for a program that starts agents and must leave none behind, however it ends")
+	_ = run.Flags().MarkHidden("until-stdin-ends")
 	c.AddCommand(run)
 	return c
+}
+
+// untilEnd returns a context that ends with ctx, or when all of in was read. The one who reads can't be interrupted: it
+// ends with the process.
+func untilEnd(ctx context.Context, in io.Reader) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		cancel()
+	}()
+	return ctx
 }
 
 func newLog(to io.Writer, cfg config.Log) *slog.Logger {
