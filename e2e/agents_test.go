@@ -25,8 +25,8 @@ func TestAgentsThroughFailures(t *testing.T) {
 	d.source.start(t)
 	d.target.start(t)
 	job := startJob(t, s, jobOptions{
-		// new state in each checkpoint for a minute, and then small ones
-		params: flinklab.Params{Keys: 2000, Payload: 500, Target: 60_000}, rate: 500, interval: time.Second, retained: 2,
+		// new state in each checkpoint for a minute, and then for as long as faults go on
+		params: flinklab.Params{Keys: 2000, Payload: 500, Target: 60_000 + 1000*int64(long().Seconds())}, rate: 500, interval: time.Second, retained: 2,
 	})
 	d.apply(t, s)
 
@@ -80,6 +80,7 @@ func TestAgentsThroughFailures(t *testing.T) {
 	if err := c.everythingAgain(); err != nil {
 		t.Fatal(err)
 	}
+	c.requireSight(t)
 	output(t, "metadata", "verify", lag.Replica) // a second opinion, not the checker's
 	for _, agent := range d.target.agents {
 		if code := agent.stop(t); code != 0 {

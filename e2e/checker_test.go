@@ -374,6 +374,42 @@ func (c *checker) everythingAgain() error {
 	return c.allThere()
 }
 
+// requireSight damages a file of a replica that is not the newest, and mends it again: the checker must see it.
+func (c *checker) requireSight(t *testing.T) {
+	t.Helper()
+	newest := c.newest()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.ready {
+		victim := ""
+		for p := range r.files {
+			if path.Dir(p) == c.at.pathOf(r.listed.URI) && path.Base(p) != "_metadata" {
+				victim = p
+			}
+		}
+		if r.retired || r.listed.URI == newest.URI || victim == "" {
+			continue
+		}
+		whole := c.at.read(t, c.at.uriOf(victim))
+		c.at.write(t, c.at.uriOf(victim), flipMiddle(bytes.Clone(whole)))
+		delete(c.sums, victim)
+		if _, err := c.inDepth(r.listed); err == nil || !strings.Contains(err.Error(), victim) {
+			t.Errorf("the checker says of a flipped byte in %s: %v", victim, err)
+		}
+		c.at.write(t, c.at.uriOf(victim), whole[:len(whole)-1])
+		if err := c.allThere(); err == nil || !strings.Contains(err.Error(), victim) {
+			t.Errorf("the checker says of %s, one byte short: %v", victim, err)
+		}
+		c.at.write(t, c.at.uriOf(victim), whole)
+		delete(c.sums, victim)
+		if _, err := c.inDepth(r.listed); err != nil {
+			t.Errorf("mended, and the checker says: %v", err)
+		}
+		return
+	}
+	t.Error("no replica but the newest has a file of its own: the checker could not be tried")
+}
+
 // newest is the READY replica of the highest checkpoint; the zero value when there is none.
 func (c *checker) newest() (newest listedReplica) {
 	c.mu.Lock()
