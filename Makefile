@@ -28,7 +28,7 @@ help:
 	@awk -F ':.*#- ' '/^[a-z0-9-]+:.*#- / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: build ## replicate a checkpoint that a real Flink wrote, take the source away, verify the replica (Go only)
+demo: build ## two datacenters of agents here, fed with what a real Flink wrote: lag live, and things to kill (Go only)
 	bin/ckptferry demo
 
 .PHONY: test
