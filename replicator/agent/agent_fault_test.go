@@ -34,7 +34,7 @@ func TestFailuresAreTriedAgainAfterATimeThatGrows(t *testing.T) {
 				var tries []time.Time
 				last := ""
 				tc.fault.Last = faultfs.Forever
-				tc.at(w).fault.Inject(tc.fault)
+				tc.at(w).fault().Inject(tc.fault)
 				w.chk(1)
 				began := time.Now()
 				for time.Since(began) < 40*time.Second {
@@ -114,7 +114,7 @@ func TestASourceWhoseStorageIsAwayIsSilent(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.chk(1)
 		w.until("chk-1 is READY", w.is("orders/chk-1 READY 1"))
-		w.dc1.storage.fault.Inject(faultfs.Fault{Op: faultfs.List, Last: faultfs.Forever, Do: faultfs.Fail(fmt.Errorf("namenode: %w", fsutil.ErrUnavailable))})
+		w.dc1.storage.fault().Inject(faultfs.Fault{Op: faultfs.List, Last: faultfs.Forever, Do: faultfs.Fail(fmt.Errorf("namenode: %w", fsutil.ErrUnavailable))})
 		time.Sleep(45 * time.Second)
 		lags := Lags(w.dc2.store.View(), time.Now(), DefaultSilentAfter)
 		if len(lags) != 1 || lags[0].State != SourceSilent {
@@ -182,7 +182,7 @@ func TestPermissionsThatLack(t *testing.T) {
 		return n
 	}
 	inWorld(t, func(t *testing.T, w *world) {
-		w.dc1.storage.fault.Inject(faultfs.Fault{Op: faultfs.Open, Name: orders + "/chk-1/own", Last: faultfs.Forever, Do: faultfs.Fail(fs.ErrPermission)})
+		w.dc1.storage.fault().Inject(faultfs.Fault{Op: faultfs.Open, Name: orders + "/chk-1/own", Last: faultfs.Forever, Do: faultfs.Fail(fs.ErrPermission)})
 		w.chk(1)
 		w.until("it has failed", func() bool { return failed(w) == 1 })
 		for i := range 6 {
@@ -195,7 +195,7 @@ func TestPermissionsThatLack(t *testing.T) {
 		}
 	})
 	inWorld(t, func(t *testing.T, w *world) {
-		w.dc2.storage.fault.Inject(faultfs.Fault{Op: faultfs.Create, Last: faultfs.Forever, Do: faultfs.Fail(fs.ErrPermission)})
+		w.dc2.storage.fault().Inject(faultfs.Fault{Op: faultfs.Create, Last: faultfs.Forever, Do: faultfs.Fail(fs.ErrPermission)})
 		for i := range 50 {
 			w.dc1.storage.checkpoint(t, fmt.Sprintf("cp/job-%d/%s/chk-1", i, jobB[:30]+fmt.Sprintf("%02d", i)), []string{"own"}, nil)
 		}

@@ -74,7 +74,7 @@ func TestTheSourceIsOnlyRead(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.chk(1)
 		w.until("chk-1 is READY", w.is("orders/chk-1 READY 1"))
-		for _, c := range w.dc1.storage.fault.Calls() {
+		for _, c := range w.dc1.storage.fault().Calls() {
 			switch c.Op {
 			case faultfs.Create, faultfs.Write, faultfs.Rename, faultfs.Remove, faultfs.Commit, faultfs.Abort:
 				t.Errorf("at the source: %s", c)
@@ -83,7 +83,7 @@ func TestTheSourceIsOnlyRead(t *testing.T) {
 				t.Errorf("the target's place is looked for at the source: %s", c)
 			}
 		}
-		for _, c := range w.dc2.storage.fault.Calls() {
+		for _, c := range w.dc2.storage.fault().Calls() {
 			if strings.HasPrefix(c.Name, "cp") {
 				t.Errorf("the source's place is looked for at the target: %s", c)
 			}
@@ -95,7 +95,7 @@ func TestTheSourceIsOnlyRead(t *testing.T) {
 func (w *world) hold(name string) (held func() bool, release func()) {
 	var there atomic.Bool
 	free := make(chan struct{})
-	w.dc1.storage.fault.Inject(faultfs.Fault{Op: faultfs.Open, Name: name, Last: faultfs.Forever, Do: faultfs.Before(func(ctx context.Context, _ faultfs.Call) error {
+	w.dc1.storage.fault().Inject(faultfs.Fault{Op: faultfs.Open, Name: name, Last: faultfs.Forever, Do: faultfs.Before(func(ctx context.Context, _ faultfs.Call) error {
 		there.Store(true)
 		select {
 		case <-ctx.Done():

@@ -292,7 +292,7 @@ func TestPollEndsWithItsContext(t *testing.T) {
 	s := newStorage()
 	s.checkpoint(t, "cp/a/"+jobA+"/chk-1", []string{"f"}, nil)
 	d := mustDiscover(t, s, nil, cp)
-	s.fault.Inject(faultfs.Fault{Op: faultfs.List, Name: "cp/a", Do: faultfs.Freeze()})
+	s.fault().Inject(faultfs.Fault{Op: faultfs.List, Name: "cp/a", Do: faultfs.Freeze()})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if p := d.poll(ctx); p.whole || len(p.found) > 0 {

@@ -84,7 +84,7 @@ func TestAPollThatDoesNotEndIsSaid(t *testing.T) {
 		if at.IsZero() || problem != "" {
 			t.Errorf("Polled = %v, %q", at, problem)
 		}
-		w.dc1.storage.fault.Inject(faultfs.Fault{Op: faultfs.List, Last: faultfs.Forever, Do: faultfs.Freeze()}) // as a frozen namenode does
+		w.dc1.storage.fault().Inject(faultfs.Fault{Op: faultfs.List, Last: faultfs.Forever, Do: faultfs.Freeze()}) // as a frozen namenode does
 		time.Sleep(20 * time.Second)
 		later, problem := w.dc1.agent.Polled("prod")
 		if later.Sub(at) > 2*time.Second || !strings.Contains(problem, "under way for") {

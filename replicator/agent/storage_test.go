@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ckptferry/ckptferry/flinkmeta/metadatatest"
@@ -20,8 +21,8 @@ import (
 // storage is the file system of one datacenter, in memory: everything that is called file: there. It is the Opener of
 // the code under test, which sees it with faults.
 type storage struct {
-	disk  *fsutil.Memory
-	fault *faultfs.FS
+	disk   *fsutil.Memory
+	faulty atomic.Pointer[faultfs.FS]
 }
 
 func newStorage() *storage {
@@ -31,12 +32,15 @@ func newStorage() *storage {
 }
 
 // calm takes all faults away, and begins to count calls anew.
-func (s *storage) calm() { s.fault = faultfs.New(s.disk) }
+func (s *storage) calm() { s.faulty.Store(faultfs.New(s.disk)) }
+
+// fault is the disk as the code under test sees it.
+func (s *storage) fault() *faultfs.FS { return s.faulty.Load() }
 
 // calls counts what was asked since calm, as "list a/b".
 func (s *storage) calls() map[string]int {
 	n := map[string]int{}
-	for _, c := range s.fault.Calls() {
+	for _, c := range s.fault().Calls() {
 		n[fmt.Sprint(c)]++
 	}
 	return n
@@ -73,27 +77,27 @@ func (v *subtree) full(name string) string {
 func (v *subtree) Root() fsutil.URI { return v.root }
 
 func (v *subtree) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-	return v.all.fault.Open(ctx, v.full(name), offset)
+	return v.all.fault().Open(ctx, v.full(name), offset)
 }
 
 func (v *subtree) Stat(ctx context.Context, name string) (fsutil.FileInfo, error) {
-	return v.all.fault.Stat(ctx, v.full(name))
+	return v.all.fault().Stat(ctx, v.full(name))
 }
 
 func (v *subtree) List(ctx context.Context, dir string) ([]fsutil.FileInfo, error) {
-	return v.all.fault.List(ctx, v.full(dir))
+	return v.all.fault().List(ctx, v.full(dir))
 }
 
 func (v *subtree) Create(ctx context.Context, name string) (fsutil.File, error) {
-	return v.all.fault.Create(ctx, v.full(name))
+	return v.all.fault().Create(ctx, v.full(name))
 }
 
 func (v *subtree) Rename(ctx context.Context, from, to string) error {
-	return v.all.fault.Rename(ctx, v.full(from), v.full(to))
+	return v.all.fault().Rename(ctx, v.full(from), v.full(to))
 }
 
 func (v *subtree) Remove(ctx context.Context, name string) error {
-	return v.all.fault.Remove(ctx, v.full(name))
+	return v.all.fault().Remove(ctx, v.full(name))
 }
 
 func mustURI(s string) fsutil.URI {

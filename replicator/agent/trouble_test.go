@@ -46,7 +46,7 @@ func TestTroubleCostsOnlyItself(t *testing.T) {
 				s.checkpoint(t, dir+"/chk-1", []string{"f"}, nil)
 			}
 			d := mustDiscover(t, s, nil, cp, "file:/other/{job}")
-			s.fault.Inject(tc.fault)
+			s.fault().Inject(tc.fault)
 			p := d.poll(t.Context())
 			wantNames(t, "found", taken(p), tc.found...)
 			if p.whole != tc.whole || !strings.Contains(p.problem(), tc.says) || p.problem() == "" {
@@ -70,7 +70,7 @@ func TestWhatFailsForeverInOnePlaceHidesOnlyItself(t *testing.T) {
 				s := newStorage()
 				s.checkpoint(t, a+"/chk-1", []string{"f"}, nil)
 				fault.Last, fault.Do = faultfs.Forever, faultfs.Fail(fsutil.ErrUnavailable)
-				s.fault.Inject(fault)
+				s.fault().Inject(fault)
 				d := mustDiscover(t, s, nil, cp)
 				for i := range 5 { // there is no other job: who knows what is there
 					elsewhere := i > 0 && name == "a JobID directory" // the job's own directory is listed all the same
