@@ -170,21 +170,25 @@ func (j *job) complete(c checkpoint) error {
 	return os.Rename(unfinished, j.at(name))
 }
 
-// subsume deletes a checkpoint: files that no retained one needs, _metadata, and the directory last.
+// subsume deletes a checkpoint: files that no retained one needs, _metadata, and the directory last. What somebody
+// else deleted before is no error, as it is none for Flink.
 func (j *job) subsume(c checkpoint) error {
+	remove := func(name string) error {
+		if err := os.Remove(j.at(name)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
 	for name := range c.needs {
 		needed := slices.ContainsFunc(j.kept, func(k checkpoint) bool { _, ok := k.needs[name]; return ok })
 		if needed {
 			continue
 		}
-		if err := os.Remove(j.at(name)); err != nil {
+		if err := remove(name); err != nil {
 			return err
 		}
 	}
-	if err := os.Remove(j.at(path.Join(c.dir, metadataName))); err != nil {
-		return err
-	}
-	return os.Remove(j.at(c.dir))
+	return errors.Join(remove(path.Join(c.dir, metadataName)), remove(c.dir))
 }
 
 // cancel ends the job as one that retains nothing; it can be fed from its first checkpoint on again.

@@ -82,6 +82,11 @@ func (f *feeder) feedNext(ctx context.Context) error {
 	case !f.between && f.round == roundsMost:
 		return nil
 	case !f.between:
+		for _, dc := range []string{source, target} {
+			if _, err := f.leader(ctx, dc); err != nil {
+				return nil // what was taken away stays in sight
+			}
+		}
 		for _, j := range f.jobs {
 			if err := j.cancel(); err != nil {
 				return fmt.Errorf("cancel job %s: %w", j.name, err)
