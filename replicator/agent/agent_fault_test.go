@@ -41,7 +41,7 @@ func TestFailuresAreTriedAgainAfterATimeThatGrows(t *testing.T) {
 					if r := fmt.Sprint(w.replicas()); r != last && strings.Contains(r, "FAILED") {
 						tries, last = append(tries, time.Now()), r
 					}
-					time.Sleep(10 * time.Millisecond)
+					w.pass(10 * time.Millisecond)
 				}
 				if n := len(tries); n < 4 || n > 7 || tries[n-1].Sub(tries[n-2]) < 4*time.Second {
 					t.Errorf("tried at %v", tries)
@@ -77,7 +77,7 @@ func TestABrokenCheckpointIsSteppedOver(t *testing.T) {
 			return len(lags) == 1 && lags[0].State == Behind && *lags[0].ReadyCheckpoint == 1 && strings.Contains(lags[0].Reason, "shared/s2")
 		})
 		before := w.dc2.entries()
-		time.Sleep(10 * time.Minute)
+		w.pass(10 * time.Minute)
 		if n := w.dc2.entries() - before; n > 120+3*20 { // signs of life, and three for each try
 			t.Errorf("%d entries in ten minutes for one that can't be mended", n)
 		}
@@ -91,7 +91,7 @@ func TestASourceThatIsSilentIsSaidAndComesBack(t *testing.T) {
 		w.chk(1)
 		w.until("chk-1 is READY", w.is("orders/chk-1 READY 1"))
 		w.link.down(errors.New("no route to host"))
-		time.Sleep(45 * time.Second)
+		w.pass(45 * time.Second)
 		lags := Lags(w.dc2.store.View(), time.Now(), DefaultSilentAfter)
 		if len(lags) != 1 || lags[0].State != SourceSilent || *lags[0].TimeLag < 40*time.Second || !strings.Contains(lags[0].Reason, "dc1 has not been heard of for") {
 			t.Errorf("lag %+v", lags)
@@ -115,7 +115,7 @@ func TestASourceWhoseStorageIsAwayIsSilent(t *testing.T) {
 		w.chk(1)
 		w.until("chk-1 is READY", w.is("orders/chk-1 READY 1"))
 		w.dc1.storage.fault().Inject(faultfs.Fault{Op: faultfs.List, Last: faultfs.Forever, Do: faultfs.Fail(fmt.Errorf("namenode: %w", fsutil.ErrUnavailable))})
-		time.Sleep(45 * time.Second)
+		w.pass(45 * time.Second)
 		lags := Lags(w.dc2.store.View(), time.Now(), DefaultSilentAfter)
 		if len(lags) != 1 || lags[0].State != SourceSilent {
 			t.Errorf("lag %+v", lags)
@@ -134,7 +134,7 @@ func TestASourceWithoutALeaderIsSilent(t *testing.T) {
 		w.chk(1)
 		w.until("chk-1 is READY", w.is("orders/chk-1 READY 1"))
 		restore := w.dc1.group.depose()
-		time.Sleep(45 * time.Second)
+		w.pass(45 * time.Second)
 		if lags := Lags(w.dc2.store.View(), time.Now(), DefaultSilentAfter); len(lags) != 1 || lags[0].State != SourceSilent {
 			t.Errorf("lag %+v", lags)
 		}
@@ -199,7 +199,7 @@ func TestPermissionsThatLack(t *testing.T) {
 		for i := range 50 {
 			w.dc1.storage.checkpoint(t, fmt.Sprintf("cp/job-%d/%s/chk-1", i, jobB[:30]+fmt.Sprintf("%02d", i)), []string{"own"}, nil)
 		}
-		time.Sleep(20 * time.Second)
+		w.pass(20 * time.Second)
 		if n := failed(w); n < 3 || n > 30 {
 			t.Errorf("%d jobs have tried in 20 s", n)
 		}

@@ -141,7 +141,7 @@ func TestLeadershipLostInTheMiddleOfACopy(t *testing.T) {
 		entries := w.dc2.entries()
 		release()
 		w.chk(3) // while nobody leads
-		time.Sleep(10 * time.Second)
+		w.pass(10 * time.Second)
 		if w.dc2.entries() != entries {
 			t.Error("somebody who doesn't lead proposed something")
 		}
@@ -223,7 +223,7 @@ func TestAHigherPriorityDoesNotWaitForLowerOnes(t *testing.T) {
 		w.dc1.storage.checkpoint(t, "cp/key-job/"+jobB+"/chk-1", []string{"own"}, nil)
 		w.dc1.storage.checkpoint(t, "cp/later/"+jobB+"/chk-1", []string{"own"}, nil)
 		w.until("the key job is READY", w.is("key-job/chk-1 READY 1"))
-		time.Sleep(5 * time.Second)
+		w.pass(5 * time.Second)
 		if got := fmt.Sprint(w.replicas()); got != "[key-job/chk-1 READY 1 orders/chk-1 COPYING 1]" {
 			t.Errorf("replicas %s", got)
 		}
@@ -254,7 +254,7 @@ func TestAPausedRoutePullsNothing(t *testing.T) {
 		w.until("the copy has ended", w.is("orders/chk-1 FAILED 1"))
 		release()
 		w.chk(2)
-		time.Sleep(10 * time.Second)
+		w.pass(10 * time.Second)
 		lags := Lags(w.dc2.store.View(), time.Now(), time.Minute)
 		if len(lags) != 1 || lags[0].State != NoReplica || *lags[0].Checkpoints != 2 || !strings.Contains(lags[0].Reason, "route prod is paused") {
 			t.Errorf("lag %+v", lags)
@@ -273,7 +273,7 @@ func TestJobsThatARouteDoesNotTakeAreUnknownToIt(t *testing.T) {
 		w.dc1.storage.checkpoint(t, "cp/a-test/"+jobB+"/chk-1", []string{"own"}, nil)
 		w.chk(1)
 		w.until("chk-1 is READY", w.is("orders/chk-1 READY 1"))
-		time.Sleep(5 * time.Second)
+		w.pass(5 * time.Second)
 		if known := w.dc2.store.View().RouteJobs("prod"); fmt.Sprint(known) != "[orders]" {
 			t.Errorf("known: %v", known)
 		}

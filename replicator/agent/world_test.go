@@ -211,6 +211,13 @@ func (w *world) route(change func(*raftstore.Route)) {
 	w.apply(nil, []raftstore.Route{r})
 }
 
+// pass lets time pass, on the bubble's clock: on the real one it fails.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // until waits for a condition, a minute at most.
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
