@@ -25,6 +25,7 @@ type fetchReader struct {
 	unwatch func() bool  // ends the watch on ctx; false when it struck
 	left    int64        // bytes that may still come; negative: no bound is known
 	counted bool         // it holds a token of Peer.reading
+	series  *fetchSeries // whose stream it is; nil: its own
 	ended   bool         // the stream was given back or ended
 
 	rest   []byte // of the last piece
@@ -158,9 +159,12 @@ func (r *fetchReader) end(over bool) {
 		return
 	}
 	r.ended = true
-	if r.unwatch() && over {
+	switch over = r.unwatch() && over; {
+	case r.series != nil:
+		r.series.ended(over)
+	case over:
 		r.pool.put(r.stream)
-	} else {
+	default:
 		r.stream.cancel()
 	}
 	if r.counted {

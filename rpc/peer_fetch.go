@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"sync"
 
 	"google.golang.org/grpc"
 
@@ -24,7 +25,7 @@ func (s *peerServer) Fetch(stream grpc.BidiStreamingServer[peerv1.FetchRequest, 
 	asked := make(chan *peerv1.FetchRequest)
 	ended := make(chan error, 1)
 	go func() { ended <- receive(stream, asked) }() // ends with the stream, which gRPC ends when this returns
-	out := &fileSender{stream: stream, buf: make([]byte, pieceBytes)}
+	out := &fileSender{stream: stream, buffers: &s.buffers}
 	export := ""
 	for {
 		var req *peerv1.FetchRequest
@@ -127,21 +128,26 @@ func (r *prefixReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fileSender sends files on one stream. Its buffer is used for all pieces: gRPC has encoded a message when Send
-// returns, and no interceptor or stats handler of this package's servers keeps one.
+// fileSender sends files on one stream. One buffer is used for all pieces of a file: gRPC has encoded a message when
+// Send returns, and no interceptor or stats handler of this package's servers keeps one.
 type fileSender struct {
-	stream grpc.BidiStreamingServer[peerv1.FetchRequest, peerv1.FetchResponse]
-	buf    []byte
+	stream  grpc.BidiStreamingServer[peerv1.FetchRequest, peerv1.FetchResponse]
+	buffers *sync.Pool // of *[pieceBytes]byte: a stream between two files holds none
 }
 
 // send sends a file's pieces, and its end or error. Its own error is that of the stream.
 func (f *fileSender) send(r io.Reader) error {
+	buf, ok := f.buffers.Get().(*[pieceBytes]byte)
+	if !ok {
+		buf = new([pieceBytes]byte)
+	}
+	defer f.buffers.Put(buf)
 	var length int64
 	var sum uint32
 	for {
-		n, err := fill(r, f.buf)
+		n, err := fill(r, buf[:])
 		if n > 0 {
-			data := f.buf[:n]
+			data := buf[:n]
 			length += int64(n)
 			sum = crc32.Update(sum, castagnoli, data)
 			piece := &peerv1.Piece{Data: data, Crc32C: crc32.Checksum(data, castagnoli)}

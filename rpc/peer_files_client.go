@@ -51,6 +51,7 @@ type peerFS struct {
 var (
 	_ fsutil.ReadFS       = (*peerFS)(nil)
 	_ fsutil.PrefixOpener = (*peerFS)(nil)
+	_ fsutil.AllOpener    = (*peerFS)(nil)
 )
 
 // Root implements fsutil.ReadFS. It is as the other datacenter's Flink names it.

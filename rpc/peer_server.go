@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,7 +21,8 @@ const protocol = 1
 type peerServer struct {
 	peerv1.UnimplementedPeerServiceServer
 	*Server
-	jail *jail
+	jail    *jail
+	buffers sync.Pool // of *[pieceBytes]byte
 }
 
 // NewPeerServer serves ckptferry.peer.v1. It needs of the configuration: ID, Datacenter, Group, Agent, Stores.

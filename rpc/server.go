@@ -56,7 +56,7 @@ type ServerConfig struct {
 	// Reached says where a place that Flink names is reached from here, where that has other names as well; nil: as
 	// it is named. Names of one place must lead to one URI. What an export has and what a peer asks are compared by it.
 	Reached     func(fsutil.URI) fsutil.URI
-	SilentAfter time.Duration // a source that was not heard of for so long is silent
+	SilentAfter time.Duration // a source that was not heard of for so long is silent; 0: as the agent's own default
 	TLS         *TLS          // nil: plaintext, and every caller is an admin
 	Log         *slog.Logger  // nil discards
 	Now         func() time.Time
@@ -111,6 +111,9 @@ func newServer(cfg ServerConfig) *Server {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.SilentAfter == 0 {
+		cfg.SilentAfter = agent.DefaultSilentAfter
 	}
 	s := &Server{cfg: cfg, stopping: make(chan struct{}), allow: func(context.Context, string) error { return nil }}
 	s.read = func() snapshot {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/ckptferry/ckptferry/fsutil"
 	peerv1 "github.com/ckptferry/ckptferry/proto/ckptferry/peer/v1"
@@ -296,5 +297,29 @@ func TestEndpointsAreTriedInTurn(t *testing.T) {
 	wantSays(t, "no endpoint answers", err, "nobody listens at nobody", `of datacenter "dc7", not "dc1"`)
 	if n := strings.Count(err.Error(), "\n"); n > 3 {
 		t.Errorf("the message has %d lines", n)
+	}
+}
+
+// Whoever listens at an endpoint after a connection was lost shakes hands too.
+func TestAConnectionIsNotMadeAgainBehindTheHandshake(t *testing.T) {
+	w := newMemoryWorld(t)
+	put(t, w.files, "orders/f", []byte("hello"))
+	if _, err := readAll(t.Context(), w.remote, "orders/f"); err != nil {
+		t.Fatal(err)
+	}
+	asked := false
+	other := &liar{handshake: &peerv1.HandshakeResponse{Protocol: 1, Datacenter: "dc7", Agent: "x"}, stat: func(*peerv1.StatRequest) (*peerv1.StatResponse, error) {
+		asked = true
+		return &peerv1.StatResponse{}, nil
+	}}
+	other.serve(t, w.network, "a1")
+	conn := w.peer.link.conn
+	w.network.cut("a1")
+	eventually(t, "the loss is known", func() bool { return conn.GetState() != connectivity.Ready })
+	_, err := w.remote.Stat(t.Context(), "orders/f")
+	wantErr(t, "Stat", err, fsutil.ErrUnavailable)
+	wantSays(t, "Stat", err, "dc7")
+	if asked {
+		t.Error("an agent that did not shake hands was asked")
 	}
 }
