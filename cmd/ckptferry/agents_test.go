@@ -23,9 +23,9 @@ const (
 
 // process is a running `ckptferry agent run`.
 type process struct {
-	cmd       *exec.Cmd
-	api, peer string
-	drained   chan struct{}
+	cmd             *exec.Cmd
+	api, peer, http string
+	drained         chan struct{}
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -80,9 +80,9 @@ func (p *process) read(stderr io.Reader, ready chan struct{}) {
 		p.mu.Lock()
 		p.log.WriteString(lines.Text() + "\n")
 		p.mu.Unlock()
-		var line struct{ Msg, API, Peer string }
+		var line struct{ Msg, API, Peer, HTTP string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "agent ready" && p.api == "" {
-			p.api, p.peer = line.API, line.Peer
+			p.api, p.peer, p.http = line.API, line.Peer, line.HTTP
 			close(ready)
 		}
 	}
@@ -161,7 +161,7 @@ func TestTwoAgentsReplicateAndSayHowFarTheyAre(t *testing.T) {
 	}
 	const form = `version: 1
 node: {id: %[1]s-a, dc: %[1]s, data_dir: %[1]s-data}
-listen: {api: "127.0.0.1:0", peer: "127.0.0.1:0"}
+listen: {api: "127.0.0.1:0", peer: "127.0.0.1:0", http: "127.0.0.1:0"}
 stores: %[2]s
 datacenters: %[3]s
 limits: {poll: 50ms, silent_after: 1s}
@@ -208,6 +208,7 @@ routes:
 		t.Errorf("status: %s", out)
 	}
 	mustFerry(t, 0, "raft", "status", "--endpoint", "127.0.0.1:1,"+target.api)
+	askAround(t, target, replicas)
 
 	// The same agent a second time, and another one on its data, are refused.
 	mustFerry(t, 6, "agent", "run", "--config", targetConfig)

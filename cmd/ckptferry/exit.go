@@ -13,8 +13,8 @@ import (
 	"github.com/ckptferry/ckptferry/rpc"
 )
 
-// Exit codes: a promise to scripts, fixed by testdata/script/exit.txtar and agentexit.txtar. 9 and 10 belong to
-// commands to come.
+// Exit codes: a promise to scripts, fixed by testdata/script/exit.txtar and agentexit.txtar. 9 belongs to commands to
+// come.
 const (
 	exitOK          = 0
 	exitFailed      = 1
@@ -25,6 +25,7 @@ const (
 	exitRefused     = 6   // doing it would break a promise
 	exitVerify      = 7   // missing, short or different bytes; also: the source or its _metadata is broken
 	exitLag         = 8   // the lag is over the limit, or unknown
+	exitTimeout     = 10  // what was waited for did not come in time
 	exitSuperseded  = 11  // Flink deleted the checkpoint meanwhile: take a newer one
 	exitInterrupted = 130 // Ctrl-C
 )
@@ -60,6 +61,7 @@ var exitTable = []struct {
 	{exitUsage, isA[configError]},
 	{exitUsage, wraps(node.ErrConfig)},
 	{exitLag, isA[lagError]},
+	{exitTimeout, isA[timeoutError]},
 	{exitSuperseded, wraps(replicator.ErrSuperseded)},
 	{exitVerify, wraps(replicator.ErrBroken, replicator.ErrVerify)},
 	{exitRefused, wraps(replicator.ErrRefused, fsutil.ErrUnsupported, flinkmeta.ErrVersion, flinkmeta.ErrNoRelativeForm, flinkmeta.ErrOutside)},

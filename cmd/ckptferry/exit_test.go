@@ -50,6 +50,8 @@ func TestEveryErrorThatMeansSomethingHasItsExitCode(t *testing.T) {
 		{fsutil.ErrCorrupt, 7},
 		{&flinkmeta.FormatError{}, 7},
 		{lagError{}, 8},
+		{timeoutError{last: errors.New("x")}, 10},
+		{timeoutError{last: rpc.ErrUnavailable}, 10},
 		{replicator.ErrSuperseded, 11},
 		{silentError{1, errors.New("x")}, 1},
 		// What the domain says outweighs the file system's error inside of it.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -18,6 +19,7 @@ type lagFlags struct {
 	clientFlags
 	route string
 	max   time.Duration
+	again bool
 }
 
 func (a *app) lagCommand() *cobra.Command {
@@ -41,20 +43,26 @@ or an answer that may be old).`,
 			if cmd.Flags().Changed("max") && f.max <= 0 {
 				return usageError{fmt.Errorf("--max %s: want more than 0", f.max)}
 			}
-			var answer *ckptferryv1.GetReplicaLagResponse
-			err := f.ask(cmd.Context(), func(ctx context.Context, agent api) (err error) {
-				answer, err = agent.Lag(ctx, req)
-				return err
-			})
-			if err != nil {
-				return err
+			if f.again && f.max > 0 {
+				return usageError{errors.New("--watch and --max: want one of them, an exit code is for who asks once")}
 			}
-			return a.lag(f, req, answer)
+			return a.watched(cmd.Context(), f.again, func(ctx context.Context, a *app) error {
+				var answer *ckptferryv1.GetReplicaLagResponse
+				err := f.ask(ctx, func(ctx context.Context, agent api) (err error) {
+					answer, err = agent.Lag(ctx, req)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				return a.lag(f, req, answer)
+			})
 		},
 	}
 	f.register(c)
 	c.Flags().StringVar(&f.route, "route", "", "only this route")
 	c.Flags().DurationVar(&f.max, "max", 0, "exit with 8 when the time lag is over this, or unknown")
+	watchFlag(c, &f.again)
 	return c
 }
 

@@ -18,7 +18,7 @@ const replicaPage = 1000
 
 func (a *app) replicaCommand() *cobra.Command {
 	c := &cobra.Command{Use: "replica", Short: "The replicas that a datacenter holds", Args: cobra.NoArgs, RunE: needSubcommand}
-	c.AddCommand(a.replicaListCommand())
+	c.AddCommand(a.replicaListCommand(), a.replicaDescribeCommand(), a.replicaWaitCommand(), a.replicaVerifyCommand())
 	return c
 }
 
@@ -64,7 +64,7 @@ func (a *app) replicaListCommand() *cobra.Command {
 			if f.output == "json" {
 				return a.printMessage(all)
 			}
-			return a.printTable("ROUTE JOB CHECKPOINT STATUS FILES SIZE COMPLETED READY URI REASON", replicaRows(all.GetReplicas()))
+			return a.printTable(replicaColumns, replicaRows(all.GetReplicas()))
 		},
 	}
 	f.register(c)
@@ -116,6 +116,8 @@ func parseStatuses(words []string) ([]ckptferryv1.ReplicaStatus, error) {
 	}
 	return all, nil
 }
+
+const replicaColumns = "ROUTE JOB CHECKPOINT STATUS FILES SIZE COMPLETED READY URI REASON"
 
 func replicaRows(replicas []*ckptferryv1.Replica) [][]string {
 	var rows [][]string

@@ -15,7 +15,10 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var f clientFlags
+	var (
+		f     clientFlags
+		again bool
+	)
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "What one agent knows: its group, the exports it watches, the routes it pulls, the copies under way",
@@ -23,21 +26,24 @@ func (a *app) statusCommand() *cobra.Command {
 the leader's name is printed, ask that one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			status, err := f.status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			a.noteFreshness(status.GetRead())
-			if leader := status.GetLeader(); leader != "" && leader != status.GetAgent() {
-				a.note("agent %s leads: it alone knows of polls, copies and problems", leader)
-			}
-			if f.output == "json" {
-				return a.printMessage(status)
-			}
-			return a.printStatus(status)
+			return a.watched(cmd.Context(), again, func(ctx context.Context, a *app) error {
+				status, err := f.status(ctx)
+				if err != nil {
+					return err
+				}
+				a.noteFreshness(status.GetRead())
+				if leader := status.GetLeader(); leader != "" && leader != status.GetAgent() {
+					a.note("agent %s leads: it alone knows of polls, copies and problems", leader)
+				}
+				if f.output == "json" {
+					return a.printMessage(status)
+				}
+				return a.printStatus(status)
+			})
 		},
 	}
 	f.register(c)
+	watchFlag(c, &again)
 	return c
 }
 

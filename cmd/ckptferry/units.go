@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/units"
 )
 
 // parseRate reads bytes per second: "200MiB/s", "1.5GiB", "800k", "1000000". Units are powers of 1024, as rclone's
@@ -39,24 +41,7 @@ func parseRate(s string) (int64, error) {
 }
 
 // humanBytes is a size for a person.
-func humanBytes(n int64) string {
-	if n < 1024 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	v, units := float64(n)/1024, []string{"KiB", "MiB", "GiB", "TiB", "PiB"}
-	i := 0
-	for v >= 1000 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	return strconv.FormatFloat(v, 'f', 1, 64) + " " + units[i]
-}
+func humanBytes(n int64) string { return units.Bytes(n) }
 
-// humanDuration is a duration for a person: to the second above ten seconds.
-func humanDuration(d time.Duration) string {
-	switch {
-	case d < 10*time.Second:
-		return d.Round(10 * time.Millisecond).String()
-	default:
-		return d.Round(time.Second).String()
-	}
-}
+// humanDuration is a duration for a person.
+func humanDuration(d time.Duration) string { return units.Duration(d) }
