@@ -88,9 +88,10 @@ check-lint: $(GOLANGCI_LINT)
 check-rules: $(GOLANGCI_LINT)
 	GOLANGCI_LINT=$(GOLANGCI_LINT) go -C tools test -count=1 ./...
 
-# Generates into an empty directory and compares, so that it is right in a clean checkout and beside uncommitted files.
+# What the last release speaks must still be understood. Generates into an empty directory and compares, so that it is right in a clean checkout and beside uncommitted files.
 check-proto: $(BUF)
 	$(BUF) lint
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || exit 0; $(BUF) breaking --against ".git#tag=$$tag"
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	PATH="$(TOOLS):$$PATH" $(BUF) generate -o "$$fresh"; \
 	diff -r -u -x '*.proto' proto "$$fresh/proto" || { echo 'generated code is stale, run: make proto' >&2; exit 1; }

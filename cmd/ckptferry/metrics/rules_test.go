@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -76,6 +78,19 @@ func TestEveryAlertAsksForWhatIsTold(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What the alerts do with series that go wrong, by Prometheus's own tool where it is installed.
+func TestAlertsFireWhenTheyShould(t *testing.T) {
+	tool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is not on this machine")
+	}
+	cmd := exec.Command(tool, "test", "rules", strings.TrimSuffix(filepath.Base(rulesFile), ".yaml")+".test.yaml")
+	cmd.Dir = filepath.Dir(rulesFile)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, out)
+	}
 }
 
 // readRules are the expressions of the alerts, each of which says what it means and what to do.

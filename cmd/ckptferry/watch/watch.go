@@ -20,7 +20,7 @@ const Every = 2 * time.Second
 
 // What a terminal is told.
 const (
-	clearAll  = "\x1b[H\x1b[2J"
+	clearAll  = "\x1b[2J"
 	home      = "\x1b[H"
 	clearLine = "\x1b[K"
 	clearRest = "\x1b[J"
