@@ -36,14 +36,25 @@ type fetchStream struct {
 	cancel context.CancelFunc // ends it at once
 }
 
-// open asks for a file and waits for the beginning of the answer, so that an absent file is an error here.
-func (p *fetchPool) open(ctx context.Context, req *peerv1.FetchRequest) (*fetchReader, error) {
-	peer := p.files.peer
+// open asks for a file, with the large window if not too many have it.
+func (f *peerFiles) open(ctx context.Context, req *peerv1.FetchRequest) (*fetchReader, error) {
 	select {
-	case peer.reading <- struct{}{}:
+	case f.wide.peer.reading <- struct{}{}:
+		return f.wide.pool.open(ctx, req)
+	default:
+	}
+	select {
+	case f.peer.reading <- struct{}{}:
+		return f.pool.open(ctx, req)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// open asks for a file and waits for the beginning of the answer, so that an absent file is an error here. The caller
+// has taken a token of Peer.reading for it, which is given back when the reading ends.
+func (p *fetchPool) open(ctx context.Context, req *peerv1.FetchRequest) (*fetchReader, error) {
+	peer := p.files.peer
 	var r *fetchReader
 	err := peer.on(ctx, func(l *link) error {
 		s, err := p.get(l)

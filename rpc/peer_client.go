@@ -32,9 +32,9 @@ type PeerConfig struct {
 	// Endpoints are agents of that datacenter, host:port. They are tried in turn; the one that answers is kept.
 	Endpoints []string
 	TLS       *TLS // nil: plaintext
-	// WindowBytes is how much may be under way that the reader has not taken, in all and for each file. It bounds the
-	// throughput to WindowBytes per round trip, and what a reader that is slower than the network keeps in memory to
-	// WindowBytes per file that is being read. 0: 64 MiB.
+	// WindowBytes is how much of a file may be under way that its reader has not taken: it bounds the throughput to
+	// WindowBytes per round trip. Two files at a time have it, the others 2 MiB each, since what readers that are slower
+	// than the network don't take is in memory. 0: 64 MiB.
 	WindowBytes int32
 	Log         *slog.Logger // nil discards
 
@@ -44,14 +44,21 @@ type PeerConfig struct {
 
 const (
 	defaultWindowBytes = 64 << 20
-	handshakeWithin    = 5 * time.Second
+	narrowWindowBytes  = 2 << 20
+	// widelyMost is how many files are read with the large window at a time. A copy begins with its largest files.
+	widelyMost      = 2
+	handshakeWithin = 5 * time.Second
 )
 
 // Peer is another datacenter as this one pulls from it. It is safe for concurrent use. It connects when it is asked
 // something, and anew, to the next endpoint, when a connection broke.
 type Peer struct {
-	cfg   PeerConfig
-	creds credentials.TransportCredentials
+	cfg    PeerConfig
+	creds  credentials.TransportCredentials
+	window int32
+	// wide reads a few of the files, over a connection of its own: windows are a connection's, the same for all of its
+	// streams. It is nil in wide itself.
+	wide *Peer
 
 	mu      sync.Mutex
 	link    *link              // for the next call; nil: none
@@ -102,17 +109,25 @@ func DialPeer(cfg PeerConfig) (*Peer, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
 		}
 	}
-	p := &Peer{cfg: cfg, creds: insecure.NewCredentials(), links: map[*link]struct{}{}, reading: make(chan struct{}, readingMost), idle: make(chan struct{}, idleMost)}
+	creds := insecure.NewCredentials()
 	if cfg.TLS != nil {
 		certs, err := loadCertificates(*cfg.TLS, cfg.Log)
 		if err != nil {
 			return nil, fmt.Errorf("dial %s: %w", cfg.Expect, err)
 		}
-		p.creds = credentials.NewTLS(certs.agentClient(func(cert *x509.Certificate) error {
+		creds = credentials.NewTLS(certs.agentClient(func(cert *x509.Certificate) error {
 			return mustBeAgentOf(cfg.Expect)(cert)
 		}))
 	}
+	p := newPeer(cfg, creds, readingMost)
+	p.window = min(cfg.WindowBytes, narrowWindowBytes)
+	p.wide = newPeer(cfg, creds, widelyMost)
 	return p, nil
+}
+
+func newPeer(cfg PeerConfig, creds credentials.TransportCredentials, reading int) *Peer {
+	return &Peer{cfg: cfg, creds: creds, window: cfg.WindowBytes, links: map[*link]struct{}{},
+		reading: make(chan struct{}, reading), idle: make(chan struct{}, idleMost)}
 }
 
 // Close ends everything that is under way with fsutil.ErrUnavailable. Closing again does nothing.
@@ -129,6 +144,9 @@ func (p *Peer) Close() error {
 	clear(p.links)
 	p.mu.Unlock()
 	p.tasks.Wait()
+	if p.wide != nil {
+		errs = append(errs, p.wide.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -268,7 +286,7 @@ func (p *Peer) shakeHands(ctx context.Context, endpoint string) (*link, error) {
 			return p.cfg.dial(ctx, endpoint)
 		}),
 		// Both: with the stream's alone, gRPC falls back to 64 KiB for the connection, a megabyte a second over 80 ms.
-		grpc.WithInitialWindowSize(p.cfg.WindowBytes),
+		grpc.WithInitialWindowSize(p.window),
 		grpc.WithInitialConnWindowSize(p.cfg.WindowBytes),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingAnswerAfter, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxCallBytes), grpc.MaxCallSendMsgSize(maxCallBytes)),

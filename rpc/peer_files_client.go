@@ -21,6 +21,7 @@ type peerFiles struct {
 	export string
 	stats  statQueue
 	pool   fetchPool
+	wide   *peerFiles // the same, of Peer.wide; nil in that
 }
 
 // Open implements agent.SourceDC. Nothing is asked before a file is.
@@ -30,6 +31,9 @@ func (p *Peer) Open(export string) agent.ReadOpener {
 	}
 	fresh := &peerFiles{peer: p, export: export}
 	fresh.stats.files, fresh.pool.files = fresh, fresh
+	if p.wide != nil {
+		fresh.wide = p.wide.Open(export).(*peerFiles)
+	}
 	f, _ := p.exports.LoadOrStore(export, fresh)
 	return f.(*peerFiles)
 }
@@ -104,7 +108,7 @@ func (r *peerFS) open(ctx context.Context, name string, offset, length int64) (i
 	if err != nil {
 		return nil, err
 	}
-	f, err := r.files.pool.open(ctx, &peerv1.FetchRequest{Export: r.files.export, File: place, Offset: offset, PrefixLength: length})
+	f, err := r.files.open(ctx, &peerv1.FetchRequest{Export: r.files.export, File: place, Offset: offset, PrefixLength: length})
 	if err != nil {
 		return nil, r.fail("open", name, err)
 	}

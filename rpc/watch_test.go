@@ -304,7 +304,7 @@ func TestEndpointsAreTriedInTurn(t *testing.T) {
 func TestAConnectionIsNotMadeAgainBehindTheHandshake(t *testing.T) {
 	w := newMemoryWorld(t)
 	put(t, w.files, "orders/f", []byte("hello"))
-	if _, err := readAll(t.Context(), w.remote, "orders/f"); err != nil {
+	if _, err := w.remote.Stat(t.Context(), "orders/f"); err != nil {
 		t.Fatal(err)
 	}
 	asked := false

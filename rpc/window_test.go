@@ -2,9 +2,11 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,6 +89,72 @@ func (f *far) Read(p []byte) (int, error) {
 
 const oneWay = 40 * time.Millisecond
 
+// counted counts what is read at the source.
+type counted struct {
+	fsutil.ReadFS
+	bytes map[string]*atomic.Int64
+}
+
+func (c counted) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	r, err := c.ReadFS.Open(ctx, name, offset)
+	return countedReader{r, c.bytes[name]}, err
+}
+
+type countedReader struct {
+	io.ReadCloser
+	bytes *atomic.Int64
+}
+
+func (r countedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.bytes.Add(int64(n))
+	return n, err
+}
+
+// What a reader does not take is in memory. Only two have much of it.
+func TestSlowReadersKeepLittleInMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, readers = 80 << 20, 16
+		n, files := newNetwork(), fsutil.NewMemory(memoryRoot)
+		source := counted{files, map[string]*atomic.Int64{}}
+		for i := range readers {
+			name := fmt.Sprintf("orders/f%d", i)
+			source.bytes[name] = &atomic.Int64{}
+			put(t, files, name, make([]byte, size/(1+7*min(i, 1)))) // the first is large
+		}
+		g := newGroup(raftstore.Export{Name: "prod", Bases: []string{"hdfs://dc1/flink/{job}"}, To: []string{"dc2"}})
+		s := newServer(sourceConfig(g, opener{func(fsutil.URI) (fsutil.ReadFS, error) { return source, nil }}))
+		s.read = g.snapshot
+		s.servePeers()
+		l := n.listen("a1")
+		go func() { _ = s.Serve(l) }()
+		p, err := DialPeer(PeerConfig{Datacenter: "dc2", Agent: "b1", Expect: "dc1", Endpoints: []string{"a1"}, dial: n.dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		remote := openRemote(t, p, memoryRoot)
+		for i := range readers {
+			if _, err := remote.Open(t.Context(), fmt.Sprintf("orders/f%d", i), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait() // until nothing moves any more
+		total := int64(0)
+		for _, read := range source.bytes {
+			total += read.Load()
+		}
+		if wide := source.bytes["orders/f0"].Load(); wide < defaultWindowBytes {
+			t.Errorf("%d bytes of the first file are under way", wide)
+		}
+		// A window and the 10 MiB of the second file, 2 MiB of each other, and two pieces beside each window.
+		if most := int64(defaultWindowBytes + 10<<20 + (readers-2)*narrowWindowBytes + readers*2*pieceBytes); total > most {
+			t.Errorf("%d MiB are under way, more than %d", total>>20, most>>20)
+		}
+		_ = p.Close()
+		s.grpc.Stop()
+	})
+}
+
 // One of the two windows alone makes gRPC fall back to 64 KiB for the other: 48 MiB would take a minute here. On a
 // clock of the test's own, the time is that of round trips alone.
 func TestAWholeWindowIsUnderWayOverALongLink(t *testing.T) {
@@ -94,6 +162,7 @@ func TestAWholeWindowIsUnderWayOverALongLink(t *testing.T) {
 		const size = 48 << 20
 		n, files := newNetwork(), fsutil.NewMemory(memoryRoot)
 		put(t, files, "orders/f", make([]byte, size))
+		put(t, files, "orders/small", nil)
 		g := newGroup(raftstore.Export{Name: "prod", Bases: []string{"hdfs://dc1/flink/{job}"}, To: []string{"dc2"}})
 		s := newServer(sourceConfig(g, opener{func(fsutil.URI) (fsutil.ReadFS, error) { return files, nil }}))
 		s.read = g.snapshot
@@ -111,7 +180,7 @@ func TestAWholeWindowIsUnderWayOverALongLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		remote := openRemote(t, p, memoryRoot)
-		if _, err := remote.Stat(t.Context(), "orders/f"); err != nil { // connects
+		if _, err := readAll(t.Context(), remote, "orders/small"); err != nil { // connects
 			t.Fatal(err)
 		}
 		began := time.Now()
