@@ -206,20 +206,26 @@ func (c *copier) uncount(cp *fileCopy) { c.plan.req.Meter.BytesDone.Add(-cp.coun
 
 // write writes a file of the plan to tmp. The fileCopy is of use without an error only.
 func (c *copier) write(ctx context.Context, i int, tmp string, buf []byte) (*fileCopy, error) {
-	f, cp := &c.plan.files[i], &fileCopy{i: i, tmp: tmp}
-	r, err := f.open(ctx)
+	cp := &fileCopy{i: i, tmp: tmp}
+	return cp, c.fill(ctx, cp, c.plan.files[i].open, buf)
+}
+
+// fill writes a file of the plan, opened by open, to cp's temporary name.
+func (c *copier) fill(ctx context.Context, cp *fileCopy, open func(context.Context) (io.ReadCloser, error), buf []byte) error {
+	f := &c.plan.files[cp.i]
+	r, err := open(ctx)
 	if err != nil {
-		return cp, fmt.Errorf("open %s: %w", f.source, f.sourceError(err))
+		return fmt.Errorf("open %s: %w", f.source, f.sourceError(err))
 	}
 	defer func() { _ = r.Close() }() // only read
-	if cp.w, err = c.dst.Create(ctx, tmp); err != nil {
-		return cp, fmt.Errorf("copy %s: %w", f.source, err)
+	if cp.w, err = c.dst.Create(ctx, cp.tmp); err != nil {
+		return fmt.Errorf("copy %s: %w", f.source, err)
 	}
 	if cp.crc, cp.counted, err = c.stream(ctx, cp.w, r, streamed{file: f, buf: buf}); err != nil {
 		c.uncount(cp)
-		return cp, errors.Join(err, cp.w.Abort())
+		return errors.Join(err, cp.w.Abort())
 	}
-	return cp, nil
+	return nil
 }
 
 // commit makes the copy durable.
