@@ -24,6 +24,7 @@ func routeProd() Route {
 	return Route{
 		Name: "prod", FromDC: "dc1", FromExport: "prod", Root: "hdfs://dc2/flink/replicas/prod",
 		Include: []string{"orders*"}, Exclude: []string{"*-test"}, Mode: RouteContinuous, Keep: 3, Priority: 10,
+		BytesPerSecond: 200 << 20,
 	}
 }
 
@@ -141,6 +142,7 @@ func TestWhatARouteOrExportLacksIsRefused(t *testing.T) {
 		"route without a mode":               {route(func(r *Route) { r.Mode = 0 }), ErrInvalid},
 		"route with an unknown mode":         {route(func(r *Route) { r.Mode = 9 }), ErrInvalid},
 		"route that keeps less than nothing": {route(func(r *Route) { r.Keep = -1 }), ErrInvalid},
+		"route with a negative rate":         {route(func(r *Route) { r.BytesPerSecond = -1 }), ErrInvalid},
 
 		"found below an unknown export":        {elsewhere, ErrUnknownExport},
 		"nothing found":                        {record(), ErrInvalid},

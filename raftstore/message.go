@@ -31,6 +31,7 @@ func RouteMessage(r Route) *ckptferryv1.Route {
 		Name: r.Name, FromDatacenter: r.FromDC, FromExport: r.FromExport, Root: r.Root,
 		Include: slices.Clone(r.Include), Exclude: slices.Clone(r.Exclude), Mode: ckptferryv1.RouteMode(r.Mode),
 		Keep: r.Keep, Priority: r.Priority, RelativePaths: r.Relative, Epoch: r.Epoch,
+		BytesPerSecond: r.BytesPerSecond,
 	}
 }
 
@@ -40,6 +41,7 @@ func RouteOf(m *ckptferryv1.Route) Route {
 		Name: m.GetName(), FromDC: m.GetFromDatacenter(), FromExport: m.GetFromExport(), Root: m.GetRoot(),
 		Include: slices.Clone(m.GetInclude()), Exclude: slices.Clone(m.GetExclude()), Mode: RouteMode(m.GetMode()),
 		Keep: m.GetKeep(), Priority: m.GetPriority(), Relative: m.GetRelativePaths(), Epoch: m.GetEpoch(),
+		BytesPerSecond: m.GetBytesPerSecond(),
 	}
 }
 

@@ -32,6 +32,8 @@ type Route struct {
 	Priority   int32 // higher first
 	Relative   bool  // write relative paths
 	Epoch      uint64
+	// BytesPerSecond bounds what all copies of the route together read at the source; 0: no bound.
+	BytesPerSecond int64
 }
 
 // Found is a completed checkpoint or savepoint as the source datacenter found it.

@@ -77,6 +77,8 @@ func (r Route) Valid() error {
 		return fmt.Errorf("%w: route %s has the unknown mode %d", ErrInvalid, r.Name, int32(r.Mode))
 	case r.Keep < 0:
 		return fmt.Errorf("%w: route %s keeps %d replicas", ErrInvalid, r.Name, r.Keep)
+	case r.BytesPerSecond < 0:
+		return fmt.Errorf("%w: route %s has a rate of %d bytes per second: want 0 (none) or more", ErrInvalid, r.Name, r.BytesPerSecond)
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ func routeDiffers(old, r raftstore.Route) []string {
 		{"mode", old.Mode == r.Mode},
 		{"keep", old.Keep == r.Keep},
 		{"priority", old.Priority == r.Priority},
+		{"rate", old.BytesPerSecond == r.BytesPerSecond},
 		{"paths", old.Relative == r.Relative},
 	})
 }

@@ -55,6 +55,11 @@ func TestApplyingIsIdempotentAndSaysWhatItDoes(t *testing.T) {
 		if got, _ := s.store.View().Route("in"); got.Priority != 7 || got.Epoch != 0 {
 			t.Errorf("the route is %+v", got)
 		}
+		r[0].BytesPerSecond = 1 << 20
+		mustApply(t, s, nil, r, false, "route in: changed (rate)")
+		if got, _ := s.store.View().Route("in"); got.BytesPerSecond != 1<<20 {
+			t.Errorf("the route is %+v", got)
+		}
 		r[0].Mode = 0 // not said: continuous
 		mustApply(t, s, nil, r, false, "route in: unchanged")
 	})
@@ -102,6 +107,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a route from nowhere":               {func(_ *raftstore.Export, r *raftstore.Route) { r.FromDC = "" }, "datacenter name"},
 		"a mode that nobody knows":           {func(_ *raftstore.Export, r *raftstore.Route) { r.Mode = 9 }, "mode"},
 		"to keep fewer than none":            {func(_ *raftstore.Export, r *raftstore.Route) { r.Keep = -1 }, "keeps -1"},
+		"a rate below none":                  {func(_ *raftstore.Export, r *raftstore.Route) { r.BytesPerSecond = -1 }, "a rate of -1 bytes"},
 		"a name that isn't safe in messages": {func(e *raftstore.Export, _ *raftstore.Route) { e.Name = "a b" }, "letters, digits"},
 	} {
 		t.Run(name, func(t *testing.T) {

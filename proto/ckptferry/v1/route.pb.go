@@ -172,9 +172,11 @@ type Route struct {
 	// Write paths of the replica relative to it: it can be moved, and be restored with NO_CLAIM only.
 	RelativePaths bool `protobuf:"varint,10,opt,name=relative_paths,json=relativePaths,proto3" json:"relative_paths,omitempty"`
 	// Fences out everybody who acts under an older number. Set by ckptferry.
-	Epoch         uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Epoch uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// How fast the files of the route are read at the source, all its copies together. 0: as fast as they come.
+	BytesPerSecond int64 `protobuf:"varint,12,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
@@ -284,6 +286,13 @@ func (x *Route) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Route) GetBytesPerSecond() int64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
 var File_ckptferry_v1_route_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_route_proto_rawDesc = "" +
@@ -293,7 +302,7 @@ const file_ckptferry_v1_route_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05bases\x18\x02 \x03(\tR\x05bases\x12#\n" +
 	"\ralso_readable\x18\x03 \x03(\tR\falsoReadable\x12\x0e\n" +
-	"\x02to\x18\x04 \x03(\tR\x02to\"\xc7\x02\n" +
+	"\x02to\x18\x04 \x03(\tR\x02to\"\xf1\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0ffrom_datacenter\x18\x02 \x01(\tR\x0efromDatacenter\x12\x1f\n" +
@@ -307,7 +316,8 @@ const file_ckptferry_v1_route_proto_rawDesc = "" +
 	"\bpriority\x18\t \x01(\x05R\bpriority\x12%\n" +
 	"\x0erelative_paths\x18\n" +
 	" \x01(\bR\rrelativePaths\x12\x14\n" +
-	"\x05epoch\x18\v \x01(\x04R\x05epoch*Y\n" +
+	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12(\n" +
+	"\x10bytes_per_second\x18\f \x01(\x03R\x0ebytesPerSecond*Y\n" +
 	"\tRouteMode\x12\x1a\n" +
 	"\x16ROUTE_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROUTE_MODE_CONTINUOUS\x10\x01\x12\x15\n" +
