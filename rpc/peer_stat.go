@@ -13,6 +13,8 @@ import (
 const (
 	// statWithin bounds one Stat call. A namenode's failover takes up to half a minute.
 	statWithin = 2 * time.Minute
+	// statGather is how long the first question of many waits for the others, before it takes a round trip alone.
+	statGather = time.Millisecond
 	// statBytesMost bounds the names in one Stat call, far below maxCallBytes.
 	statBytesMost = 1 << 20
 )
@@ -56,6 +58,7 @@ func (q *statQueue) stat(ctx context.Context, place *peerv1.Place) (fsutil.FileI
 }
 
 func (q *statQueue) run() {
+	time.Sleep(statGather)
 	for {
 		q.mu.Lock()
 		batch := q.take()
