@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/ckptferry/ckptferry/fsutil"
 )
@@ -26,7 +25,7 @@ type copier struct {
 	known   []known
 	attempt *attempt
 	journal *journal
-	limit   *rate.Limiter // nil: none
+	limits  []*Limit
 	buffers *bufferPool
 	mended  sync.Map // file of the plan → the READY replica that it was missing or damaged in
 }
@@ -291,10 +290,8 @@ func (c *copier) stream(ctx context.Context, w io.Writer, r io.Reader, s streame
 	meter, left := c.plan.req.Meter, s.file.bytes
 	for {
 		n, err := r.Read(s.buf)
-		if n > 0 && c.limit != nil {
-			if err := waitFor(ctx, c.limit, n); err != nil {
-				return 0, counted, err
-			}
+		if err := takeAll(ctx, c.limits, n); err != nil {
+			return 0, counted, err
 		}
 		if n > 0 {
 			meter.marks.first.setFirst()
@@ -348,22 +345,4 @@ func (p *plan) manifestFile(i int) ManifestFile {
 	f := p.files[i]
 	return ManifestFile{Name: f.target, Source: f.source.String(), Bytes: f.bytes, CRC: f.crc,
 		ModTime: f.modTime.UTC(), Role: string(f.role), References: f.refs}
-}
-
-// burst is how many bytes may be read at once under a limit: an eighth of a second's, so that a low limit holds for
-// small files too.
-func burst(bytesPerSecond int64) int {
-	return int(min(max(bytesPerSecond/8, 1), copyBufferBytes))
-}
-
-// waitFor takes n bytes from the limit.
-func waitFor(ctx context.Context, limit *rate.Limiter, n int) error {
-	for n > 0 {
-		part := min(n, limit.Burst())
-		if err := limit.WaitN(ctx, part); err != nil {
-			return fmt.Errorf("wait for the bandwidth limit: %w", err)
-		}
-		n -= part
-	}
-	return nil
 }

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/ckptferry/ckptferry/fsutil"
 )
 
@@ -165,10 +163,7 @@ func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
 	meter := r.req.Meter
 	meter.enter(PhaseCopy)
 	c := &copier{plan: r.plan, dst: r.dst, known: r.known, attempt: a, journal: startJournal(ctx, a, r.plan),
-		buffers: newBufferPool(r.req.Parallel)}
-	if r.req.BytesPerSecond > 0 {
-		c.limit = rate.NewLimiter(rate.Limit(r.req.BytesPerSecond), burst(r.req.BytesPerSecond))
-	}
+		limits: append([]*Limit{NewLimit(r.req.BytesPerSecond)}, r.req.Limits...), buffers: newBufferPool(r.req.Parallel)}
 	err := c.run(ctx)
 	journalErr := c.journal.close()
 	if err != nil {

@@ -45,6 +45,8 @@ type Request struct {
 	Parallel int
 	// BytesPerSecond bounds what is read from the source; zero: no bound.
 	BytesPerSecond int64
+	// Limits bound it too, each together with whatever else shares it, and may be changed while the copy runs.
+	Limits []*Limit
 	// Meter, if set, is kept up to date for whoever shows progress.
 	Meter *Meter
 }
