@@ -49,6 +49,17 @@ func TestEveryAlertAsksForWhatIsTold(t *testing.T) {
 			told[family.GetName()] = labels
 		}
 
+		// What the README names is there as well.
+		readme, err := os.ReadFile("../../../README.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`ckptferry_[a-z_]+`).FindAllString(string(readme), -1) {
+			if told[name] == nil {
+				t.Errorf("the README names %s, which no agent tells", name)
+			}
+		}
+
 		alerts := readRules(t)
 		for name, expr := range alerts {
 			var metrics []string
