@@ -114,6 +114,24 @@ func TestWhoWaitsForALimitHearsOfItsChangeAndEnd(t *testing.T) {
 	})
 }
 
+func TestWhoIsStoppedLeavesItsShareToTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := NewLimit(8) // a byte each 125 ms
+		if err := limit.take(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Millisecond)
+		defer cancel()
+		if err := limit.take(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("take = %v", err)
+		}
+		if err := limit.take(t.Context(), 1); err != nil || time.Since(began) != 125*time.Millisecond {
+			t.Errorf("take = %v after %s", err, time.Since(began))
+		}
+	})
+}
+
 func TestNoLimitIsNoWaiting(t *testing.T) {
 	for name, limit := range map[string]*Limit{"nil": nil, "zero": {}, "of none": NewLimit(0), "less than none": NewLimit(-5)} {
 		if err := limit.take(t.Context(), 1<<40); err != nil || limit.BytesPerSecond() != 0 {

@@ -10,6 +10,7 @@ import (
 
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator"
 )
 
 // Agent works for its group while it leads it. Its methods are safe for concurrent use.
@@ -20,8 +21,11 @@ type Agent struct {
 	polls     map[string]pollStatus
 	pulls     map[string]pullStatus
 	transfers map[raftstore.Key]*transfer
-	heard     map[[2]string]heardJob // by route and job
-	copied    map[string]Total       // by route, of copies that have ended; kept from one leadership to the next
+	heard     map[[2]string]heardJob       // by route and job
+	copied    map[string]Total             // by route, of copies that have ended; kept from one leadership to the next
+	limits    map[string]*replicator.Limit // by route; as long as copied
+
+	link *replicator.Limit // of all routes together
 }
 
 // New checks the configuration. Nothing runs before Run.
@@ -30,7 +34,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{cfg: cfg, copied: map[string]Total{}}
+	a := &Agent{cfg: cfg, copied: map[string]Total{}, limits: map[string]*replicator.Limit{}, link: replicator.NewLimit(cfg.LinkBytesPerSecond)}
 	a.forget()
 	return a, nil
 }
@@ -97,6 +101,7 @@ func (t *term) lead(ctx context.Context) {
 		changed := t.cfg.Group.Changed()
 		began := time.Now()
 		view := t.cfg.Group.View()
+		t.agent.throttle(view)
 		t.watch(ctx, view)
 		again := t.coordinate(ctx, view)
 		// A pass costs more the more jobs there are. Breathing in between bounds what it takes of a busy group's leader.

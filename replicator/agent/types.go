@@ -65,6 +65,9 @@ type Config struct {
 	Parallel int
 	// FilesParallel is how many files of one checkpoint are copied at a time; 0: replicator's own choice.
 	FilesParallel int
+	// LinkBytesPerSecond bounds what all copies of this agent together read at their sources, whatever their routes allow;
+	// 0: no bound.
+	LinkBytesPerSecond int64
 	// Verify says what is read back before READY; empty: replicator's own choice.
 	Verify   replicator.VerifyMode
 	Observer Observer         // nil: nobody
@@ -89,7 +92,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for what, negative := range map[string]bool{
 		"poll interval": c.Poll < 0, "time until a source is silent": c.SilentAfter < 0, "number of parallel copies": c.Parallel < 0,
-		"number of files at a time": c.FilesParallel < 0,
+		"number of files at a time": c.FilesParallel < 0, "rate of the link": c.LinkBytesPerSecond < 0,
 	} {
 		if negative {
 			errs = append(errs, fmt.Errorf("the %s can't be negative", what))
