@@ -35,6 +35,12 @@ func askAround(t *testing.T, target *process, replicas string) {
 		{3, "a READY replica of job nope", at("replica", "verify", "nope")},
 		{0, "", at("transfer", "list")},
 		{0, `"transfers": []`, at("transfer", "list", "-o", "json")},
+		{3, `agent dc2-a knows no route "nope"`, at("transfer", "throttle", "--route", "nope", "--rate", "none")},
+		{0, "route prod: unchanged", at("transfer", "throttle", "--route", "prod", "--rate", "none")},
+		{0, "route prod: changed (rate)", at("transfer", "throttle", "--route", "prod", "--rate", "1GiB/s", "--dry-run")},
+		{0, "route prod: changed (rate)", at("transfer", "throttle", "--route", "prod", "--rate", "200MiB/s")},
+		{0, "200.0 MiB/s", at("route", "list")},
+		{0, `"bytesPerSecond": "209715200"`, at("route", "list", "-o", "json")},
 	} {
 		if out := mustFerry(t, tc.code, tc.args...); !strings.Contains(out, tc.want) {
 			t.Errorf("ckptferry %s: want %q in\n%s", strings.Join(tc.args, " "), tc.want, out)

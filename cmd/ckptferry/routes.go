@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/config"
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/units"
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 )
 
@@ -35,7 +36,7 @@ func (a *app) routeCommand() *cobra.Command {
 			return len(r.Routes), len(r.Exports)
 		}),
 		a.listCommand("routes", func(all *ckptferryv1.ListRoutesResponse) error {
-			return a.printTable("ROUTE FROM MODE ROOT JOBS KEEP PRIORITY PATHS EPOCH", routeRows(all.GetRoutes()))
+			return a.printTable("ROUTE FROM MODE ROOT JOBS KEEP PRIORITY RATE PATHS EPOCH", routeRows(all.GetRoutes()))
 		}, func(all *ckptferryv1.ListRoutesResponse) { all.Exports = nil }),
 	)
 	return c
@@ -156,6 +157,7 @@ func routeMessages(routes []config.Route) []*ckptferryv1.Route {
 			Name: r.Name, FromDatacenter: r.From.DC, FromExport: r.From.Export, Root: r.Root,
 			Include: r.Jobs.Include, Exclude: r.Jobs.Exclude,
 			Mode: routeModes[r.Mode], Keep: r.Keep, Priority: r.Priority, RelativePaths: r.Paths == "relative",
+			BytesPerSecond: int64(r.Rate),
 		})
 	}
 	return all
@@ -189,7 +191,7 @@ func routeRows(routes []*ckptferryv1.Route) [][]string {
 		}
 		rows = append(rows, []string{
 			r.GetName(), r.GetFromDatacenter() + "/" + r.GetFromExport(), strings.ToLower(enumName(r.GetMode().String(), "ROUTE_MODE_")),
-			r.GetRoot(), jobs, keep, strconv.Itoa(int(r.GetPriority())), paths, strconv.FormatUint(r.GetEpoch(), 10),
+			r.GetRoot(), jobs, keep, strconv.Itoa(int(r.GetPriority())), units.Rate(r.GetBytesPerSecond()), paths, strconv.FormatUint(r.GetEpoch(), 10),
 		})
 	}
 	return rows

@@ -13,7 +13,7 @@ import (
 
 func (a *app) transferCommand() *cobra.Command {
 	c := &cobra.Command{Use: "transfer", Short: "The copies under way", Args: cobra.NoArgs, RunE: needSubcommand}
-	c.AddCommand(a.transferListCommand())
+	c.AddCommand(a.transferListCommand(), a.throttleCommand())
 	return c
 }
 

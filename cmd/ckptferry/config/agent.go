@@ -94,6 +94,7 @@ type Limits struct {
 	Files       int           `yaml:"files"`        // files of one checkpoint copied at a time
 	Poll        time.Duration `yaml:"poll"`         // between two looks at an export
 	SilentAfter time.Duration `yaml:"silent_after"` // without news of a source, it counts as silent
+	LinkRate    Rate          `yaml:"link_rate"`    // of all copies of this agent together
 }
 
 // Log is what is logged, to stderr.

@@ -33,7 +33,7 @@ stores:
       user: flink
       kerberos: {principal: ckptferry@DC1, keytab_file: agent.keytab, krb5_conf: /etc/krb5.conf}
   hdfs://mounted/flink: {reach: "file:/mnt/flink"}
-limits: {parallel: 2, files: 8, poll: 200ms, silent_after: 1m}
+limits: {parallel: 2, files: 8, poll: 200ms, silent_after: 1m, link_rate: 400MiB/s}
 log:    {level: debug, format: json}
 `
 
@@ -73,7 +73,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	if diff := cmp.Diff(endpoints, got.Datacenters["dc2"].Endpoints); diff != "" {
 		t.Errorf("endpoints (-want +got):\n%s", diff)
 	}
-	if want := (Limits{2, 8, 200 * time.Millisecond, time.Minute}); got.Limits != want {
+	if want := (Limits{2, 8, 200 * time.Millisecond, time.Minute, 400 << 20}); got.Limits != want {
 		t.Errorf("limits %+v, want %+v", got.Limits, want)
 	}
 	if want := (Log{"debug", "json"}); got.Log != want {
@@ -201,6 +201,7 @@ func TestEachMistakeIsNamedWhereItStands(t *testing.T) {
 		"HDFS settings of a directory":    {`{reach: "file:/mnt/flink"}`, `{reach: "file:/mnt/flink", hdfs: {user: x}}`, `19:\d+: stores: hdfs://mounted/flink is reached at file:/mnt/flink, which is not HDFS`},
 		"a principal without a keytab":    {"keytab_file: agent.keytab, ", "", `18:\d+: stores: hdfs://dc1: kerberos needs both`},
 		"polls more rarely than silent":   {"silent_after: 1m", "silent_after: 100ms", `20:\d+: limits.silent_after: 100ms is not longer than limits.poll`},
+		"a rate that is none":             {"link_rate: 400MiB/s", "link_rate: fast", `20:\d+: limits.link_rate: "fast": want bytes per second, like 200MiB/s, or none`},
 		"nothing at a time":               {"parallel: 2", "parallel: 0", `20:\d+: limits.parallel: 0: want 1 to 1024`},
 		"a list where one value belongs":  {"level: debug", "level: [debug]", `21:\d+: log.level: want one value`},
 		"a value where a list belongs":    {"[nn1.dc1:8020, nn2.dc1:8020]", "nn1.dc1:8020", `16:\d+: stores.hdfs://dc1.hdfs.namenodes: want a list`},

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/units"
 )
 
 // maxFileBytes bounds a configuration file; nobody writes a megabyte of it by hand.
@@ -91,7 +93,10 @@ func (d *document) has(names ...string) bool {
 	return ok
 }
 
-var durationType = reflect.TypeFor[time.Duration]()
+var durationType, rateType = reflect.TypeFor[time.Duration](), reflect.TypeFor[Rate]()
+
+// Rate is bytes per second, 0 for no bound. In a file it has a unit, like 200MiB/s, or is none.
+type Rate int64
 
 // decode stores a node into v. What doesn't fit is a problem, and v keeps its value.
 func (d *document) decode(n *yaml.Node, v reflect.Value, p keys) {
@@ -206,6 +211,12 @@ func (d *document) decodeScalar(n *yaml.Node, v reflect.Value, p keys) {
 			v.SetInt(int64(got))
 		}
 		want = "a duration, like 5s, 200ms or 1h30m"
+	case v.Type() == rateType:
+		var got int64
+		if got, err = units.ParseRate(n.Value); err == nil {
+			v.SetInt(got)
+		}
+		want = "bytes per second, like 200MiB/s, or none"
 	case v.Kind() == reflect.String:
 		v.SetString(n.Value)
 	case v.Kind() == reflect.Bool:

@@ -30,6 +30,7 @@ type Route struct {
 	Keep     int32  `yaml:"keep"` // READY replicas of a job; 0: all
 	Priority int32  `yaml:"priority"`
 	Paths    string `yaml:"paths"` // absolute (also when empty) or relative
+	Rate     Rate   `yaml:"rate"`  // of all copies of the route together
 }
 
 // From names an export of another datacenter.

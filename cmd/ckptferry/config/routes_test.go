@@ -22,6 +22,7 @@ routes:
     keep: 3
     priority: 10
     paths: relative
+    rate: 200MiB/s
   - {name: plain, from: {dc: dc1, export: prod}, root: "file:/replicas"}
 `
 
@@ -39,7 +40,7 @@ func TestExportsAndRoutesAreRead(t *testing.T) {
 			{
 				Name: "prod", From: From{"dc1", "prod"}, Root: "hdfs://dc2/flink/replicas/prod",
 				Jobs: Jobs{Include: []string{"orders*", "pay-*"}, Exclude: []string{"*-test"}},
-				Mode: "paused", Keep: 3, Priority: 10, Paths: "relative",
+				Mode: "paused", Keep: 3, Priority: 10, Paths: "relative", Rate: 200 << 20,
 			},
 			{Name: "plain", From: From{"dc1", "prod"}, Root: "file:/replicas", Mode: "continuous", Paths: "absolute"},
 		},
@@ -57,7 +58,7 @@ func TestMistakesInRoutesAreNamedWhereTheyStand(t *testing.T) {
 		"a base that is no URI":      {"hdfs://dc1/flink/checkpoints/{job}", "flink/{job}", `3:\d+: "flink/\{job\}": want a URI`},
 		"an export to nobody":        {"    to: [dc2]\n", "", `2:5: exports\[0\]: to is missing`},
 		"an export without a name":   {"  - name: prod\n    bases", "  - bases", `2:5: exports\[0\].name is missing`},
-		"a route twice":              {"{name: plain,", "{name: prod,", `15:\d+: routes\[1\]: "prod" is there twice`},
+		"a route twice":              {"{name: plain,", "{name: prod,", `16:\d+: routes\[1\]: "prod" is there twice`},
 		"a route from nowhere":       {"    from: {dc: dc1, export: prod}\n", "", `7:5: routes\[0\].from.dc is missing`},
 		"a route without a root":     {"    root: hdfs://dc2/flink/replicas/prod\n", "", `7:5: routes\[0\]: root is missing`},
 		"the root of a file system":  {"hdfs://dc2/flink/replicas/prod", "hdfs://dc2/", `9:\d+: "hdfs://dc2/": name a directory`},
@@ -65,6 +66,9 @@ func TestMistakesInRoutesAreNamedWhereTheyStand(t *testing.T) {
 		"a pattern that is none":     {`"orders*"`, `"[orders"`, `10:\d+: "\[orders" is no pattern`},
 		"fewer than no replicas":     {"keep: 3", "keep: -1", `12:\d+: keep: -1`},
 		"more than fits":             {"keep: 3", "keep: 3000000000", `12:\d+: routes\[0\].keep: "3000000000": want a whole number`},
+		"a rate in an unknown unit":  {"rate: 200MiB/s", "rate: 200Mbit", `15:11: routes\[0\].rate: "200Mbit": want bytes per second, like 200MiB/s`},
+		"a rate below none":          {"rate: 200MiB/s", "rate: -1MiB/s", `15:11: routes\[0\].rate: "-1MiB/s": want bytes`},
+		"no rate that is said":       {"rate: 200MiB/s", "rate:", `15:10: routes\[0\].rate has no value`},
 		"a key that is to come":      {"keep: 3", "max_lag: 5m", `12:5: unknown key "max_lag"`},
 		"a key in the wrong writing": {"also_readable:", "also-readable:", `4:5: unknown key "also-readable" \(did you mean "also_readable"\?\)`},
 	} {

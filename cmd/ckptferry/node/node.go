@@ -137,7 +137,8 @@ func (r *node) open() error {
 	r.agent, err = agent.New(agent.Config{
 		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Group: r.store, Stores: r.places, Sources: sources,
 		Poll: cfg.Limits.Poll, SilentAfter: cfg.Limits.SilentAfter, Parallel: cfg.Limits.Parallel, FilesParallel: cfg.Limits.Files,
-		Observer: stages, Log: r.log,
+		LinkBytesPerSecond: int64(cfg.Limits.LinkRate),
+		Observer:           stages, Log: r.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)

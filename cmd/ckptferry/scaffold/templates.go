@@ -61,6 +61,7 @@ limits:
   files: 16          # files of one checkpoint at a time
   poll: 5s           # how often the exports are looked at
   silent_after: 30s  # without news of the source, it counts as silent
+#  link_rate: 400MiB/s # of all copies of this agent together; left out: as fast as it goes. A route has a rate of its own
 
 log: {level: info, format: text}
 `)
@@ -82,6 +83,7 @@ routes:
 #    jobs: {include: ["orders*"], exclude: ["*-test"]}
     mode: continuous # or paused
     keep: 3          # READY replicas of a job at least; 0: all
+#    rate: 200MiB/s   # of all its copies together; ckptferry transfer throttle changes it, also while they run
     paths: absolute  # or relative: can be moved, for NO_CLAIM restores only
 `)
 
