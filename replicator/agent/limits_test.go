@@ -73,5 +73,13 @@ func TestTheLinksRateHoldsForAllRoutesTogether(t *testing.T) {
 		if took := time.Since(began); took < 25*time.Second || took > 40*time.Second {
 			t.Errorf("600 bytes at %d per second took %s", 2*slow, took)
 		}
+		w.chk(2)
+		w.until("it is copied", w.is("orders/chk-2 COPYING 1"))
+		began = time.Now()
+		w.dc2.agent.SetLinkRate(0)
+		w.until("it is READY", w.is("orders/chk-2 READY 1"))
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("without a limit the rest took %s", took)
+		}
 	})
 }

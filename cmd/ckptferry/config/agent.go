@@ -18,6 +18,8 @@ type Agent struct {
 	Limits      Limits                `yaml:"limits"`
 	Log         Log                   `yaml:"log"`
 
+	// File is where this was read.
+	File string
 	// Voters are raft.peers, this node too; it alone when there are none.
 	Voters []Voter
 	// Places are the stores with their URIs read.
@@ -134,6 +136,7 @@ func ReadAgent(file string, env func(string) string) (Agent, error) {
 		return Agent{}, err
 	}
 	cfg.fromDirectory(filepath.Dir(file))
+	cfg.File = file
 	return cfg, nil
 }
 

@@ -59,7 +59,10 @@ func Run(ctx context.Context, cfg config.Agent, log *slog.Logger, version string
 		"peer", r.listeners[1].Addr().String(), "http", r.httpAddress(), "raft", r.ownRaftAddress(), "voters", len(cfg.Voters), "tls", cfg.TLS.Set(), "data_dir", cfg.Node.DataDir)
 
 	working, stop := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
 	defer stop()
+	following.Go(func() { followLinkRate(working, cfg, log, r.agent.SetLinkRate) })
 	worked, served := make(chan error, 1), make(chan error, len(r.servers))
 	part := func(run func() error, ended chan<- error) {
 		go func() {

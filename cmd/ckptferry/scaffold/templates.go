@@ -61,7 +61,7 @@ limits:
   files: 16          # files of one checkpoint at a time
   poll: 5s           # how often the exports are looked at
   silent_after: 30s  # without news of the source, it counts as silent
-#  link_rate: 400MiB/s # of all copies of this agent together; left out: as fast as it goes. A route has a rate of its own
+#  link_rate: 400MiB/s # of all copies of this agent together; left out: as fast as it goes. It is read again when this file changes
 
 log: {level: info, format: text}
 `)
