@@ -289,7 +289,7 @@ func (p *Peer) shakeHands(ctx context.Context, endpoint string) (*link, error) {
 		grpc.WithInitialWindowSize(p.window),
 		grpc.WithInitialConnWindowSize(p.cfg.WindowBytes),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingAnswerAfter, PermitWithoutStream: true}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxCallBytes), grpc.MaxCallSendMsgSize(maxCallBytes)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxCallBytes), grpc.MaxCallSendMsgSize(maxCallBytes), grpc.ForceCodecV2(newPieceCodec())),
 		grpc.WithChainUnaryInterceptor(p.unary),
 		grpc.WithChainStreamInterceptor(p.stream),
 		grpc.WithDisableServiceConfig(),

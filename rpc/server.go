@@ -133,6 +133,7 @@ func newServer(cfg ServerConfig) *Server {
 	}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(creds),
+		grpc.ForceServerCodecV2(newPieceCodec()),
 		grpc.MaxRecvMsgSize(maxCallBytes),
 		grpc.MaxSendMsgSize(maxAnswerBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
