@@ -116,9 +116,11 @@ func startStreamServer(ctx context.Context) (*streamServer, error) {
 
 func (s *streamServer) close() error { return errors.Join(s.stdin.Close(), s.cmd.Wait()) }
 
-// side reads all files of a checkpoint that lies below data, and writes them below a new directory in root.
-func (s *streamServer) side(addr string, c checkpoint, data, root string) side {
-	return side{name: "bare gRPC stream", run: func(ctx context.Context, _ int) (time.Duration, error) {
+// side reads all files of a checkpoint that lies below data, and writes them below a new directory in root. after, which
+// may be nil, is part of the time.
+func (s *streamServer) side(name, addr string, t *transfer, after func(target string) error) side {
+	c, data, root := t.c, t.data, filepath.Dir(t.data)
+	return side{name: name, run: func(ctx context.Context, _ int) (time.Duration, error) {
 		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(streamWindow), grpc.WithDisableServiceConfig())
 		if err != nil {
@@ -143,6 +145,9 @@ func (s *streamServer) side(addr string, c checkpoint, data, root string) side {
 		}
 		began := time.Now()
 		got, err := fetchBare(ctx, conn, names, target)
+		if err == nil && after != nil {
+			err = after(target)
+		}
 		took := time.Since(began)
 		if err == nil && got != c.bytes() {
 			err = fmt.Errorf("%d bytes of %d came", got, c.bytes())

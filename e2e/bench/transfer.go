@@ -76,13 +76,17 @@ func measureAgentsLarge(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	sides := []side{t.pair.side("two agents", t.c, t.data), t.stream.side(t.stream.addr, t.c, t.data, b.dir), t.local().shell("cp -r", `cp -r "$1" "$2"/job`)}
+	sides := []side{t.pair.side("two agents", t.c, t.data), t.stream.side("bare gRPC stream", t.stream.addr, t, nil), t.local().shell("cp -r", `cp -r "$1" "$2"/job`),
+		t.stream.side("bare gRPC stream, sync -f", t.stream.addr, t, func(target string) error { return exec.CommandContext(ctx, "sync", "-f", target).Run() })}
 	took, err := b.race(ctx, what, sides...)
 	if err != nil {
 		return err
 	}
 	b.compare(versus{section: "agents", what: what + ", bare gRPC stream", goal: 0.7, ours: 0, peer: 1, note: bareNote}, took, sides...)
 	b.compare(versus{section: "agents", what: what + ", cp", goal: 0.5, ours: 0, peer: 2, note: "cp -r leaves the bytes in the page cache"}, took, sides...)
+	b.compare(versus{section: "agents", what: what + ", bare gRPC stream, on the disk too", ours: 0, peer: 3,
+		note: "for information: with one sync of the file system at its end, as durable as what the agents leave"}, took, sides...)
+	b.compare(versus{section: "agents", what: what + ", the bare gRPC stream against cp", ours: 1, peer: 2, note: "for information: what gRPC alone leaves of cp's speed"}, took, sides...)
 	return nil
 }
 
@@ -151,7 +155,7 @@ func measureWANLarge(ctx context.Context, b *bench) (err error) {
 	if err != nil {
 		return err
 	}
-	sides := []side{t.pair.side("two agents", t.c, t.data), t.stream.side(through, t.c, t.data, b.dir)}
+	sides := []side{t.pair.side("two agents", t.c, t.data), t.stream.side("bare gRPC stream", through, t, nil)}
 	took, err := b.race(ctx, what, sides...)
 	if err != nil {
 		return err
