@@ -23,8 +23,8 @@ func (s *State) putExport(c *raftv1.PutExport) error {
 	return nil
 }
 
-// putRoute sets a route, but not its epoch. As long as replicas lie below its root, they must be those of its source.
-// A new source is unknown until it is heard of.
+// putRoute sets a route, but not its epoch. As long as replicas lie below its root, they must be those of its source;
+// records of what did not succeed don't count, and go with the old place. A new source is unknown until it is heard of.
 func (s *State) putRoute(c *raftv1.PutRoute) error {
 	r := RouteOf(c.GetRoute())
 	r.Epoch = 0
@@ -33,9 +33,19 @@ func (s *State) putRoute(c *raftv1.PutRoute) error {
 	}
 	old, known := s.Routes.get(r.Name)
 	sameSource := known && r.FromDC == old.FromDC && r.FromExport == old.FromExport
-	if known && (!sameSource || r.Root != old.Root) && s.hasReplicas(r.Name) {
-		return fmt.Errorf("%w: route %s keeps its source (export %s of %s) and its root %s as long as it has replicas; put a route of another name",
-			ErrRouteHasReplicas, r.Name, old.FromExport, old.FromDC, old.Root)
+	var givenUp []Replica
+	for replica := range s.ofRoute(r.Name) {
+		switch {
+		case !known || sameSource && r.Root == old.Root:
+		case replica.GivenUp():
+			givenUp = append(givenUp, replica)
+		default:
+			return fmt.Errorf("%w: route %s keeps its source (export %s of %s) and its root %s as long as it has replicas; put a route of another name",
+				ErrRouteHasReplicas, r.Name, old.FromExport, old.FromDC, old.Root)
+		}
+	}
+	for _, replica := range givenUp {
+		s.drop(replica)
 	}
 	if !sameSource {
 		old.Known, old.SeenAt = newCatalogue(), time.Time{}

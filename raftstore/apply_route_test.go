@@ -212,6 +212,8 @@ func TestRouteKeepsSourceAndRootWhileItHasReplicas(t *testing.T) {
 		"another export":                  {withReplica, func(r *Route) { r.FromExport = "test" }, ErrRouteHasReplicas, false},
 		"while it is being deleted":       {withReplica.then(fail(4, f), retire(4, f)), func(r *Route) { r.Root += "2" }, ErrRouteHasReplicas, false},
 		"something else":                  {withReplica, func(r *Route) { r.Mode, r.Keep, r.Relative = RoutePaused, 0, true }, nil, false},
+		"another root after it failed":    {withReplica.then(fail(4, f)), func(r *Route) { r.Root += "2" }, nil, false},
+		"another export after it failed":  {withReplica.then(fail(4, f)), func(r *Route) { r.FromExport = "test" }, nil, true},
 		"another root after the last":     {gone, func(r *Route) { r.Root += "2" }, nil, false},
 		"another export after the last":   {gone, func(r *Route) { r.FromExport = "test" }, nil, true},
 		"another datacenter from scratch": {commands{putRoute(routeProd()), observe(5, checkpoint(4, 1))}, func(r *Route) { r.FromDC = "dc3" }, nil, true},
@@ -230,6 +232,9 @@ func TestRouteKeepsSourceAndRootWhileItHasReplicas(t *testing.T) {
 				return
 			}
 			v := viewOf(s)
+			if moved := want.Root != routeProd().Root || tc.forgotten; moved && len(v.Replicas()) > 0 {
+				t.Errorf("the route moved and has %v", v.Replicas())
+			}
 			if r, ok := v.Route("prod"); !ok || fmt.Sprint(r) != fmt.Sprint(want) {
 				t.Errorf("route is %+v, want %+v", r, want)
 			}

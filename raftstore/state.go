@@ -92,6 +92,9 @@ type Replica struct {
 	Pinned      bool
 }
 
+// GivenUp says that no attempt works on the replica and none has made it READY: it is a record of what did not succeed.
+func (r Replica) GivenUp() bool { return r.Status == StatusFailed || r.Status == StatusSuperseded }
+
 // inFlight says that an attempt may be working on the replica.
 func (r Replica) inFlight() bool { return r.Status == StatusPlanned || r.Status == StatusCopying }
 
@@ -177,12 +180,15 @@ func (s State) otherReady(r Replica) bool {
 	return false
 }
 
-// hasReplicas says whether a route has replicas that are not forgotten.
-func (s State) hasReplicas(route string) bool {
-	for k := range s.byJob.from(jobKey{Route: route, Key: Key{CheckpointID: math.MinInt64}}) {
-		return k.Route == route
+// ofRoute lists the replicas of a route.
+func (s State) ofRoute(route string) iter.Seq[Replica] {
+	return func(yield func(Replica) bool) {
+		for k := range s.byJob.from(jobKey{Route: route, Key: Key{CheckpointID: math.MinInt64}}) {
+			if k.Route != route || !yield(s.Replicas.at(k.Key)) {
+				return
+			}
+		}
 	}
-	return false
 }
 
 // check returns what no sequence of commands can lead to. A snapshot that fails it is damaged.

@@ -168,6 +168,9 @@ func joinJobs(lag *ckptferryv1.GetReplicaLagResponse, replicas []*ckptferryv1.Re
 	var jobs []explain.Job
 	at := map[[2]string]*explain.Job{}
 	for _, l := range lag.GetJobs() {
+		if l.GetJob() == "" {
+			continue // a route that knows no job
+		}
 		jobs = append(jobs, explain.Job{Lag: l, Now: lag.GetRead().GetReadTime().AsTime(), Stale: lag.GetRead().GetStale()})
 	}
 	for i := range jobs {

@@ -116,7 +116,7 @@ func lagOver(answer *ckptferryv1.GetReplicaLagResponse, limit time.Duration) []s
 		over = append(over, "no job is known")
 	}
 	for _, job := range answer.GetJobs() {
-		name := job.GetRoute() + "/" + job.GetJob()
+		name := job.GetRoute() + "/" + orDash(job.GetJob())
 		switch lag := job.GetTimeLag(); {
 		case lag == nil:
 			over = append(over, fmt.Sprintf("%s: unknown: %s: %s", name, lagStateName(job.GetState()), job.GetReason()))
@@ -135,7 +135,7 @@ func lagRows(jobs []*ckptferryv1.JobLag) [][]string {
 			bytes = humanBytes(j.GetBytesLag())
 		}
 		rows = append(rows, []string{
-			j.GetRoute(), j.GetJob(), lagStateName(j.GetState()), durationCell(j.GetTimeLag()), countCell(j.CheckpointLag), bytes,
+			j.GetRoute(), orDash(j.GetJob()), lagStateName(j.GetState()), durationCell(j.GetTimeLag()), countCell(j.CheckpointLag), bytes,
 			durationCell(j.GetRpo()), countCell(j.SourceCheckpointId), countCell(j.ReadyCheckpointId), orDash(j.GetReason()),
 		})
 	}

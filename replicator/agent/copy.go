@@ -135,7 +135,8 @@ func judge(ctx context.Context, w want, res replicator.Result, err error) outcom
 		o.err = fmt.Errorf("no room at the target %s (disk full, or quota used up): make room there, it goes on by itself: %w", w.route.Root, err)
 	case errors.Is(err, fs.ErrPermission):
 		o.kind, o.denied = endedFailed, true
-		o.err = fmt.Errorf("permission denied: let the agent's user read the source's export and write below %s, it goes on by itself: %w", w.route.Root, err)
+		// The cause first: not only users lack permissions, but exports and configurations name too few places.
+		o.err = fmt.Errorf("%w. Where that is a file's permission, the agent's user must be able to read the source's export and to write below %s. Once it is mended it goes on by itself", err, w.route.Root)
 	default:
 		o.kind = endedFailed
 		o.itself = errors.Is(err, replicator.ErrBroken) || errors.As(err, &format)

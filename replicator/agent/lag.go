@@ -23,6 +23,7 @@ const (
 // JobLag is how far one job's replicas are behind its source. What isn't known is nil; a zero is a zero. Nothing is
 // negative: a clock of the source's that is ahead counts as now.
 type JobLag struct {
+	// Job is empty in the one line of a route that knows no job because its source is silent.
 	Route, Job string
 	State      LagState
 	// TimeLag is for how long the newest READY replica has not been the newest: since the oldest checkpoint that it lacks
@@ -59,6 +60,10 @@ func Lags(v raftstore.View, now time.Time, silentAfter time.Duration) []JobLag {
 			}
 		}
 		slices.Sort(jobs)
+		if l := (lagging{view: v, now: now, route: route, seenAt: v.SeenAt(route.Name), silentAfter: silentAfter}); len(jobs) == 0 && l.silent() {
+			// Without this line nobody would miss jobs that were never heard of.
+			lags = append(lags, JobLag{Route: route.Name, State: SourceSilent, SourceSeen: l.seenAt, Reason: l.sentence(nil)})
+		}
 		for _, job := range slices.Compact(jobs) {
 			if takes(route, job) {
 				l := lagging{view: v, now: now, route: route, job: job, known: v.JobKnown(route.Name, job), seenAt: v.SeenAt(route.Name), silentAfter: silentAfter}

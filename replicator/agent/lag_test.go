@@ -232,6 +232,22 @@ func valueOf[T int64 | time.Duration](v *T) T {
 	return *v
 }
 
+func TestARouteWhoseSourceWasNeverHeardOfHasALine(t *testing.T) {
+	s := newState(t)
+	lags := Lags(s.store.View(), noon, 30*time.Second)
+	if len(lags) != 1 || lags[0].Route != "prod" || lags[0].Job != "" || lags[0].State != SourceSilent || lags[0].TimeLag != nil ||
+		!strings.Contains(lags[0].Reason, "source dc1 has never been heard of") {
+		t.Errorf("lags = %+v", lags)
+	}
+	s.observe(noon)
+	if lags := Lags(s.store.View(), noon, 30*time.Second); len(lags) != 0 {
+		t.Errorf("of a source that has nothing: %+v", lags)
+	}
+	if lags := Lags(s.store.View(), noon.Add(time.Minute), 30*time.Second); len(lags) != 1 || !strings.Contains(lags[0].Reason, "has not been heard of for 1m0s") {
+		t.Errorf("of a source that fell silent: %+v", lags)
+	}
+}
+
 func TestLagStatesHaveTheNumbersOfTheAPI(t *testing.T) {
 	for state, want := range map[LagState]ckptferryv1.LagState{
 		CaughtUp: ckptferryv1.LagState_LAG_STATE_CAUGHT_UP, Behind: ckptferryv1.LagState_LAG_STATE_BEHIND,

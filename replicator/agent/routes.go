@@ -182,7 +182,7 @@ func (a *applied) checkRoute(r raftstore.Route) {
 	}
 	old, known := a.view.Route(r.Name)
 	if known && (old.FromDC != r.FromDC || old.FromExport != r.FromExport || old.Root != r.Root) &&
-		slices.ContainsFunc(a.view.Replicas(), func(rep raftstore.Replica) bool { return rep.Key.Route == r.Name }) {
+		slices.ContainsFunc(a.view.Replicas(), func(rep raftstore.Replica) bool { return rep.Key.Route == r.Name && !rep.GivenUp() }) {
 		a.errs = append(a.errs, fmt.Errorf("%w: route %s keeps its source (export %s of %s) and its root %s as long as it has replicas; apply a route of another name",
 			raftstore.ErrRouteHasReplicas, r.Name, old.FromExport, old.FromDC, old.Root))
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
@@ -63,7 +64,8 @@ func (s *site) lag(ctx context.Context, route string) ([]*ckptferryv1.JobLag, er
 	var jobs []*ckptferryv1.JobLag
 	err := s.ask(ctx, target, func(ctx context.Context, api *rpc.Client) error {
 		answer, err := api.Lag(ctx, &ckptferryv1.GetReplicaLagRequest{Route: route})
-		jobs = answer.GetJobs()
+		// A route that was applied a moment ago knows no job, and has a line that says so.
+		jobs = slices.DeleteFunc(answer.GetJobs(), func(l *ckptferryv1.JobLag) bool { return l.GetJob() == "" })
 		return err
 	})
 	return jobs, err

@@ -144,6 +144,9 @@ func (s *scrape) tell(f family, value float64, labels ...string) {
 
 func (s *scrape) jobs() {
 	for _, l := range agent.Lags(s.view, s.Now(), s.SilentAfter) {
+		if l.Job == "" {
+			continue // a route that knows no job: its last contact says the same
+		}
 		if l.TimeLag != nil {
 			s.tell(jobLag, l.TimeLag.Seconds(), l.Route, l.Job)
 		}

@@ -149,6 +149,9 @@ func (r *node) open() error {
 	serving := rpc.ServerConfig{
 		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent,
 		Apply: func(ctx context.Context, exports []raftstore.Export, routes []raftstore.Route, dryRun bool) ([]string, error) {
+			if err := r.usable(exports, routes); err != nil {
+				return nil, err
+			}
 			return agent.ApplyRoutes(ctx, r.store, exports, routes, dryRun)
 		},
 		Stores: r.places, Reached: r.places.Reached, SilentAfter: cfg.Limits.SilentAfter, TLS: tlsFiles, Log: r.log,

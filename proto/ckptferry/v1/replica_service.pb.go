@@ -162,7 +162,7 @@ type JobLag struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The route.
 	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
-	// The job's name.
+	// The job's name. Empty in the one line of a route that knows no job because its source is silent.
 	Job string `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
 	// One word.
 	State LagState `protobuf:"varint,3,opt,name=state,proto3,enum=ckptferry.v1.LagState" json:"state,omitempty"`
