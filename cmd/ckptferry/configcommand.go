@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,10 +17,15 @@ func (a *app) configCommand() *cobra.Command {
 	c.AddCommand(&cobra.Command{
 		Use:   "validate FILE",
 		Short: "Check an agent's configuration: 0, or 2 with everything that is wrong",
-		Args:  cobra.ExactArgs(1),
+		Long: `Checks the file, and then the certificates that it names, as agent run does before it listens: they must name this
+agent, be valid now, and fit the key and the CA. So run it where the agent will run, or with its files.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := config.ReadAgent(args[0], os.Getenv)
 			if err != nil {
+				return configError{err}
+			}
+			if err := cfg.CheckCertificates(time.Now()); err != nil {
 				return configError{err}
 			}
 			for _, file := range cfg.Files() {

@@ -157,7 +157,7 @@ func (a *Agent) fromDirectory(dir string) {
 	}
 }
 
-// Files are the local files that the configuration names.
+// Files are the local files that the configuration names, but for those of tls: CheckCertificates reads them.
 func (a Agent) Files() []string {
 	var files []string
 	add := func(names ...string) {
@@ -167,7 +167,6 @@ func (a Agent) Files() []string {
 			}
 		}
 	}
-	add(a.TLS.CertFile, a.TLS.KeyFile, a.TLS.CAFile)
 	for _, p := range a.Places {
 		add(p.HDFS.HadoopConfDir, p.HDFS.Kerberos.KeytabFile, p.HDFS.Kerberos.Krb5Conf)
 	}

@@ -3,7 +3,8 @@
 //
 // It is strict: an unknown or repeated key, a value of the wrong form and a setting that contradicts another are
 // errors, reported all at once with file, line and column (Errors). It opens no file system and no network; what a
-// file says is checked as far as the file alone can tell. Start at ReadAgent and ReadRoutes.
+// file says is checked as far as the file alone can tell. Only Agent.CheckCertificates reads the files that one names.
+// Start at ReadAgent and ReadRoutes.
 package config
 
 import (

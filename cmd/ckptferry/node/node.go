@@ -51,6 +51,11 @@ type server interface {
 // or go on: ErrConfig, replicator.ErrRefused for an address that is in use, or raftstore's for a data directory that
 // must not be used. version is what the agent says of itself.
 func Run(ctx context.Context, cfg config.Agent, log *slog.Logger, version string) error {
+	// Here it ends the agent. Later, when the files are replaced while it runs, what doesn't fit is logged, and the old
+	// ones are used on.
+	if err := cfg.CheckCertificates(time.Now()); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	r := &node{cfg: cfg, log: log, version: version}
 	if err := r.open(); err != nil {
 		return errors.Join(err, r.close())

@@ -53,6 +53,7 @@ func (r Request) Validate() error {
 type agent struct {
 	ID, DC, Other          string
 	API, Peer              string
+	APIs                   string // of all agents of its datacenter, as --endpoint takes them
 	Voters, OtherEndpoints []string
 	Storage                string // file: URI
 	Config                 string // absolute
@@ -106,7 +107,7 @@ func Write(r Request, now time.Time, next io.Writer) error {
 // layout gives each agent three ports, from 7070 in the first datacenter and from 7170 in the second.
 func (r Request) layout() []agent {
 	var all []agent
-	peers, voters := map[string][]string{}, map[string][]string{}
+	apis, peers, voters := map[string][]string{}, map[string][]string{}, map[string][]string{}
 	for d, dc := range []string{r.From, r.To} {
 		for n := range r.Agents {
 			id := fmt.Sprintf("%s-%c", dc, 'a'+n)
@@ -117,11 +118,13 @@ func (r Request) layout() []agent {
 				Storage:    "file:" + filepath.ToSlash(filepath.Join(r.Dir, "storage", dc)),
 				storageDir: filepath.Join("storage", dc), dir: id, Config: filepath.Join(r.Dir, id, "agent.yaml"),
 			})
+			apis[dc] = append(apis[dc], fmt.Sprintf("127.0.0.1:%d", port))
 			peers[dc] = append(peers[dc], fmt.Sprintf("127.0.0.1:%d", port+1))
 			voters[dc] = append(voters[dc], fmt.Sprintf("%s=127.0.0.1:%d", id, port+2))
 		}
 	}
 	for i := range all {
+		all[i].APIs = strings.Join(apis[all[i].DC], ",")
 		all[i].OtherEndpoints = peers[all[i].Other]
 		if r.Agents > 1 {
 			all[i].Voters = voters[all[i].DC]

@@ -68,8 +68,8 @@ log: {level: info, format: text}
 
 // routesExample is an example of an export and a route.
 var routesExample = parse("routes.yaml", `# What {{.From.DC}} lets others read, and what {{.To.DC}} pulls. It is state of a group, not of one agent:
-#   ckptferry export apply -f THIS-FILE --endpoint {{.From.API}}     at the source
-#   ckptferry route  apply -f THIS-FILE --endpoint {{.To.API}}     at the target
+#   ckptferry export apply -f THIS-FILE --endpoint {{.From.APIs}}     at the source
+#   ckptferry route  apply -f THIS-FILE --endpoint {{.To.APIs}}     at the target
 exports:
   - name: prod
     bases:           # {job} stands for the job's name; Flink's JobID directories lie below
@@ -95,7 +95,8 @@ var nextSteps = parse("next", `Two datacenters are laid out in {{.Dir}}. Start t
 Let job JOB keep its checkpoints below {{.From.Storage}}/checkpoints/JOB, and then:
 
   export CKPTFERRY_CA={{.Dir}}/ca.crt CKPTFERRY_CERT={{.Dir}}/admin.crt CKPTFERRY_KEY={{.Dir}}/admin.key
-  ckptferry export apply -f {{.Dir}}/routes.yaml --endpoint {{.From.API}}
-  ckptferry route apply -f {{.Dir}}/routes.yaml --endpoint {{.To.API}}
-  ckptferry lag --endpoint {{.To.API}}
+  ckptferry export apply -f {{.Dir}}/routes.yaml --endpoint {{.From.APIs}}
+  ckptferry route apply -f {{.Dir}}/routes.yaml --endpoint {{.To.APIs}}
+  ckptferry lag --endpoint {{.To.APIs}}
+  grpcurl -cacert {{.Dir}}/ca.crt -cert {{.Dir}}/admin.crt -key {{.Dir}}/admin.key {{.To.API}} ckptferry.v1.ReplicaService/GetReplicaLag
 `)
