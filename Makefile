@@ -17,7 +17,8 @@ GOLANGCI_LINT_VERSION := v2.15.0
 TOOLS         := $(CURDIR)/.tools/bin
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 BUF           := $(TOOLS)/buf
-E2E           := CKPTFERRY_BIN=$(CURDIR)/bin/ckptferry go test -tags e2e -count=1 -p 1 -timeout 40m ./e2e/... ./fsutil/...
+GRPCURL       := $(TOOLS)/grpcurl
+E2E           := GRPCURL=$(GRPCURL) CKPTFERRY_BIN=$(CURDIR)/bin/ckptferry go test -tags e2e -count=1 -p 1 -timeout 40m ./e2e/... ./fsutil/...
 
 .PHONY: help
 help:
@@ -27,7 +28,7 @@ help:
 	@awk -F ':.*#- ' '/^[a-z0-9-]+:.*#- / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: build ## replicate a checkpoint that a real Flink wrote, take the source away, verify the replica (Go only)
+demo: build ## two datacenters of agents here, fed with what a real Flink wrote: lag live, and things to kill (Go only)
 	bin/ckptferry demo
 
 .PHONY: test
@@ -35,7 +36,7 @@ test: ## unit tests (Go only)
 	go test $(RACE) -timeout 25m ./...
 
 .PHONY: e2e
-e2e: jdk-and-maven build ## real Flink jobs and real HDFS clusters, the short matrix (JDK >= 11 and Maven; under 15 minutes)
+e2e: jdk-and-maven build $(GRPCURL) ## real Flink jobs and real HDFS clusters, the short matrix (JDK >= 11 and Maven; under 15 minutes)
 	$(E2E)
 
 .PHONY: bench
@@ -60,7 +61,7 @@ fuzz: #- fuzz whatever reads what others wrote, FUZZTIME (1m) for each target
 		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-1m} $$p; done; done
 
 .PHONY: e2e-all
-e2e-all: jdk-and-maven build #- the whole e2e matrix: every Flink version, backend, restore mode and file system
+e2e-all: jdk-and-maven build $(GRPCURL) #- the whole e2e matrix: every Flink version, backend, restore mode and file system
 	E2E_ALL=1 $(subst -timeout 40m,-timeout 4h,$(E2E))
 
 .PHONY: clean
@@ -87,9 +88,10 @@ check-lint: $(GOLANGCI_LINT)
 check-rules: $(GOLANGCI_LINT)
 	GOLANGCI_LINT=$(GOLANGCI_LINT) go -C tools test -count=1 ./...
 
-# Generates into an empty directory and compares, so that it is right in a clean checkout and beside uncommitted files.
+# What the last release speaks must still be understood. Generates into an empty directory and compares, so that it is right in a clean checkout and beside uncommitted files.
 check-proto: $(BUF)
 	$(BUF) lint
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || exit 0; $(BUF) breaking --against ".git#tag=$$tag"
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	PATH="$(TOOLS):$$PATH" $(BUF) generate -o "$$fresh"; \
 	diff -r -u -x '*.proto' proto "$$fresh/proto" || { echo 'generated code is stale, run: make proto' >&2; exit 1; }
@@ -98,7 +100,7 @@ check-mod:
 	go mod tidy -diff
 	go -C tools mod tidy -diff
 
-$(BUF): tools/go.mod tools/go.sum
+$(BUF) $(GRPCURL): tools/go.mod tools/go.sum
 	GOFLAGS= GOBIN=$(TOOLS) go -C tools install tool
 	@touch $@
 

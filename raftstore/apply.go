@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -35,6 +36,14 @@ func (s *State) apply(cmd *raftv1.Command) error {
 		return s.retireReplica(op.RetireReplica)
 	case *raftv1.Command_ForgetReplica:
 		return s.forgetReplica(op.ForgetReplica)
+	case *raftv1.Command_PutExport:
+		return s.putExport(op.PutExport)
+	case *raftv1.Command_PutRoute:
+		return s.putRoute(op.PutRoute)
+	case *raftv1.Command_RecordFound:
+		return s.recordFound(at, op.RecordFound)
+	case *raftv1.Command_ObserveSource:
+		return s.observeSource(op.ObserveSource)
 	default:
 		return errUnknownCommand
 	}
@@ -42,13 +51,13 @@ func (s *State) apply(cmd *raftv1.Command) error {
 
 // raiseEpoch fences out every proposer of an older epoch. Raising to the current epoch is done already.
 func (s *State) raiseEpoch(c *raftv1.RaiseEpoch) error {
-	switch now := s.Epochs[c.GetRoute()]; {
+	switch now := s.Epochs.at(c.GetRoute()); {
 	case c.GetRoute() == "" || c.GetEpoch() == 0:
 		return fmt.Errorf("%w: raise epoch needs a route and an epoch", ErrInvalid)
 	case c.GetEpoch() < now:
 		return fmt.Errorf("%w: route %s is at epoch %d, not %d", ErrStale, c.GetRoute(), now, c.GetEpoch())
 	}
-	s.Epochs[c.GetRoute()] = c.GetEpoch()
+	s.Epochs = s.Epochs.with(c.GetRoute(), c.GetEpoch())
 	return nil
 }
 
@@ -57,18 +66,18 @@ func (s *State) raiseEpoch(c *raftv1.RaiseEpoch) error {
 func (s *State) planReplica(at time.Time, c *raftv1.PlanReplica) error {
 	key, fence := keyOf(c.GetKey()), fenceOf(c.GetFence())
 	plan := Replica{
-		Key: key, Job: c.GetJob(), Status: StatusPlanned, Planned: fence, URI: c.GetUri(), ManifestCRC: c.GetManifestCrc32C(),
-		Files: c.GetFileCount(), Bytes: c.GetTotalBytes(), PlannedAt: at,
+		Key: key, Job: c.GetJob(), Status: StatusPlanned, Planned: fence, URI: c.GetUri(), PlannedAt: at,
+		CompletedAt: instant(c.GetCompletedTime()),
 	}
 	switch {
-	case key.Route == "" || key.JobID == "" || key.CheckpointID < 0 || fence.Attempt == 0:
-		return fmt.Errorf("%w: plan needs a route, a job id, a checkpoint id and an attempt", ErrInvalid)
-	case plan.Job == "" || plan.URI == "" || plan.Files < 0 || plan.Bytes < 0:
-		return fmt.Errorf("%w: plan of %s needs a job, a place and a size", ErrInvalid, key)
-	case fence.Epoch != s.Epochs[key.Route]:
+	case !key.whole() || fence.Attempt == 0:
+		return fmt.Errorf("%w: plan needs a route, a job id of 32 hexadecimal digits (or none), a checkpoint id and an attempt", ErrInvalid)
+	case plan.Job == "" || plan.URI == "" || !storable(plan.CompletedAt):
+		return fmt.Errorf("%w: plan of %s needs a job, a place and a completed time that can be", ErrInvalid, key)
+	case fence.Epoch != s.Epochs.at(key.Route):
 		return s.staleEpoch(key, fence)
 	}
-	old, known := s.Replicas[key]
+	old, known := s.Replicas.get(key)
 	switch {
 	case !known:
 	case fence.Attempt < old.Planned.Attempt:
@@ -80,7 +89,7 @@ func (s *State) planReplica(at time.Time, c *raftv1.PlanReplica) error {
 	case old.Status == StatusReady || old.Status == StatusRetiring:
 		return badTransition(old, StatusPlanned)
 	}
-	s.Replicas[key] = plan
+	s.put(plan)
 	return nil
 }
 
@@ -96,7 +105,7 @@ func (s *State) startCopy(c *raftv1.StartCopy) error {
 		return badTransition(r, StatusCopying)
 	}
 	r.Status = StatusCopying
-	s.Replicas[r.Key] = r
+	s.put(r)
 	return nil
 }
 
@@ -106,13 +115,18 @@ func (s *State) markReady(at time.Time, c *raftv1.MarkReady) error {
 	switch {
 	case err != nil:
 		return err
+	case c.GetFileCount() < 0 || c.GetTotalBytes() < 0:
+		return fmt.Errorf("%w: %s has %d files of %d bytes", ErrInvalid, r.Key, c.GetFileCount(), c.GetTotalBytes())
+	case r.Status == StatusReady && !sameReady(r, c):
+		return fmt.Errorf("%w: %s is READY already, with other files", ErrConflict, r.Key)
 	case r.Status == StatusReady:
 		return nil // proposed twice: the first proposer lost leadership after the commit
 	case r.Status != StatusCopying:
 		return badTransition(r, StatusReady)
 	}
 	r.Status, r.ReadyAt, r.Warnings = StatusReady, at, slices.Clone(c.GetWarnings())
-	s.Replicas[r.Key] = r
+	r.ManifestCRC, r.Files, r.Bytes, r.URI = c.GetManifestCrc32C(), c.GetFileCount(), c.GetTotalBytes(), cmp.Or(c.GetUri(), r.URI)
+	s.put(r)
 	return nil
 }
 
@@ -133,7 +147,7 @@ func (s *State) giveUp(c interface {
 		return badTransition(r, as)
 	}
 	r.Status, r.Reason = as, c.GetReason()
-	s.Replicas[r.Key] = r
+	s.put(r)
 	return nil
 }
 
@@ -147,7 +161,7 @@ func (s *State) pinReplica(c *raftv1.PinReplica) error {
 		return fmt.Errorf("%w: %s is %s, only a READY replica is pinned or unpinned", ErrBadTransition, r.Key, r.Status)
 	}
 	r.Pinned = c.GetPinned()
-	s.Replicas[r.Key] = r
+	s.put(r)
 	return nil
 }
 
@@ -167,14 +181,14 @@ func (s *State) retireReplica(c *raftv1.RetireReplica) error {
 		return fmt.Errorf("%w: %s is the last READY replica of job %s", ErrKept, r.Key, r.Job)
 	}
 	r.Status = StatusRetiring
-	s.Replicas[r.Key] = r
+	s.put(r)
 	return nil
 }
 
 // forgetReplica drops a retired replica. One that is gone already is done already.
 func (s *State) forgetReplica(c *raftv1.ForgetReplica) error {
-	if key, fence := keyOf(c.GetKey()), fenceOf(c.GetFence()); fence.Epoch == s.Epochs[key.Route] {
-		if _, known := s.Replicas[key]; !known {
+	if key, fence := keyOf(c.GetKey()), fenceOf(c.GetFence()); fence.Epoch == s.Epochs.at(key.Route) {
+		if !s.Replicas.has(key) {
 			return nil
 		}
 	}
@@ -185,7 +199,7 @@ func (s *State) forgetReplica(c *raftv1.ForgetReplica) error {
 	case r.Status != StatusRetiring:
 		return fmt.Errorf("%w: %s is %s, only a RETIRING replica is forgotten", ErrBadTransition, r.Key, r.Status)
 	}
-	delete(s.Replicas, r.Key)
+	s.drop(r)
 	return nil
 }
 
@@ -198,9 +212,9 @@ type replicaCommand interface {
 // spokenOf finds the replica of a command and checks that the command speaks for the current epoch and attempt.
 func (s *State) spokenOf(c replicaCommand) (Replica, error) {
 	key, fence := keyOf(c.GetKey()), fenceOf(c.GetFence())
-	r, known := s.Replicas[key]
+	r, known := s.Replicas.get(key)
 	switch {
-	case fence.Epoch != s.Epochs[key.Route]:
+	case fence.Epoch != s.Epochs.at(key.Route):
 		return Replica{}, s.staleEpoch(key, fence)
 	case !known:
 		return Replica{}, fmt.Errorf("%w: %s", ErrUnknownReplica, key)
@@ -214,28 +228,28 @@ func (s *State) spokenOf(c replicaCommand) (Replica, error) {
 // fenced-out group may have written meanwhile must not become READY without a new plan.
 func (s *State) underWork(c replicaCommand) (Replica, error) {
 	r, err := s.spokenOf(c)
-	if err == nil && r.Planned.Epoch != s.Epochs[r.Key.Route] {
+	if err == nil && r.Planned.Epoch != s.Epochs.at(r.Key.Route) {
 		err = fmt.Errorf("%w: replica %s was planned in epoch %d; plan it again with a higher attempt", ErrStale, r.Key, r.Planned.Epoch)
 	}
 	return r, err
 }
 
 func (s *State) staleEpoch(key Key, fence Fence) error {
-	return fmt.Errorf("%w: route %s is at epoch %d, not %d", ErrStale, key.Route, s.Epochs[key.Route], fence.Epoch)
+	return fmt.Errorf("%w: route %s is at epoch %d, not %d", ErrStale, key.Route, s.Epochs.at(key.Route), fence.Epoch)
 }
 
 func badTransition(r Replica, to Status) error {
 	return fmt.Errorf("%w: %s is %s and can't become %s", ErrBadTransition, r.Key, r.Status, to)
 }
 
-// samePlan compares what a plan says, not when it was proposed.
-func samePlan(a, b Replica) bool {
-	return a.Planned == b.Planned && a.Job == b.Job && a.URI == b.URI && a.ManifestCRC == b.ManifestCRC &&
-		a.Files == b.Files && a.Bytes == b.Bytes
+// samePlan compares what a plan says, not when it was proposed. A replica that is READY may lie elsewhere since.
+func samePlan(old, plan Replica) bool {
+	return old.Planned == plan.Planned && old.Job == plan.Job && old.CompletedAt.Equal(plan.CompletedAt) &&
+		(old.URI == plan.URI || !old.ReadyAt.IsZero())
 }
 
-func keyOf(k *ckptferryv1.CheckpointKey) Key {
-	return Key{Route: k.GetRoute(), JobID: JobID(k.GetJobId()), CheckpointID: k.GetCheckpointId(), MetadataCRC: k.GetMetadataCrc32C()}
+// sameReady compares what makes up a replica.
+func sameReady(r Replica, c *raftv1.MarkReady) bool {
+	return r.ManifestCRC == c.GetManifestCrc32C() && r.Files == c.GetFileCount() && r.Bytes == c.GetTotalBytes() &&
+		(c.GetUri() == "" || c.GetUri() == r.URI)
 }
-
-func fenceOf(f *raftv1.Fence) Fence { return Fence{Epoch: f.GetEpoch(), Attempt: f.GetAttempt()} }

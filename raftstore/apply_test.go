@@ -26,7 +26,7 @@ func fence(epoch, attempt uint64) *raftv1.Fence { return &raftv1.Fence{Epoch: ep
 // The commands that the tests write most often, about checkpoint id.
 func plan(id int64, f *raftv1.Fence) *raftv1.Command {
 	return &raftv1.Command{Op: &raftv1.Command_PlanReplica{PlanReplica: &raftv1.PlanReplica{
-		Key: checkpointKey(id), Fence: f, Job: "orders", Uri: "hdfs://dc2/flink/replicas/prod/" + testJob, ManifestCrc32C: 7, FileCount: 3, TotalBytes: 4096,
+		Key: checkpointKey(id), Fence: f, Job: "orders", Uri: "hdfs://dc2/flink/replicas/prod/" + testJob, CompletedTime: timestamppb.New(moment(-60)),
 	}}}
 }
 
@@ -35,7 +35,9 @@ func startCopy(id int64, f *raftv1.Fence) *raftv1.Command {
 }
 
 func ready(id int64, f *raftv1.Fence) *raftv1.Command {
-	return &raftv1.Command{Op: &raftv1.Command_MarkReady{MarkReady: &raftv1.MarkReady{Key: checkpointKey(id), Fence: f}}}
+	return &raftv1.Command{Op: &raftv1.Command_MarkReady{MarkReady: &raftv1.MarkReady{
+		Key: checkpointKey(id), Fence: f, ManifestCrc32C: 7, FileCount: 3, TotalBytes: 4096,
+	}}}
 }
 
 func supersede(id int64, f *raftv1.Fence) *raftv1.Command {
@@ -115,16 +117,19 @@ func TestReplicaGoesFromPlannedToGone(t *testing.T) {
 		if err := s.apply(at(step.cmd, int64(i))); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Replicas[keyOf(checkpointKey(4))].Status; got != step.want {
+		if got := s.Replicas.at(keyOf(checkpointKey(4))).Status; got != step.want {
 			t.Fatalf("after command %d the replica is %s, want %s", i, got, step.want)
 		}
 	}
-	r := s.Replicas[keyOf(checkpointKey(4))]
-	if !r.PlannedAt.Equal(moment(0)) || !r.ReadyAt.Equal(moment(2)) {
-		t.Errorf("planned at %s, ready at %s: want the proposers' clocks", r.PlannedAt, r.ReadyAt)
+	r := s.Replicas.at(keyOf(checkpointKey(4)))
+	if !r.PlannedAt.Equal(moment(0)) || !r.ReadyAt.Equal(moment(2)) || !r.CompletedAt.Equal(moment(-60)) {
+		t.Errorf("planned at %s, ready at %s: want the proposers' clocks; completed at %s", r.PlannedAt, r.ReadyAt, r.CompletedAt)
+	}
+	if r.Files != 3 || r.Bytes != 4096 || r.ManifestCRC != 7 {
+		t.Errorf("%d files, %d bytes, manifest %d: want what MarkReady says", r.Files, r.Bytes, r.ManifestCRC)
 	}
 	s = stateAfter(t, copied(4, f).then(copied(5, f)...).then(retire(4, f), forget(4, f))...)
-	if _, known := s.Replicas[keyOf(checkpointKey(4))]; known || len(s.Replicas) != 1 {
+	if known := s.Replicas.has(keyOf(checkpointKey(4))); known || s.Replicas.len() != 1 {
 		t.Errorf("after forget: %v", s.Replicas)
 	}
 }
@@ -132,7 +137,13 @@ func TestReplicaGoesFromPlannedToGone(t *testing.T) {
 func TestRefusedCommandChangesNothing(t *testing.T) {
 	f, next := fence(0, 1), fence(0, 2)
 	otherPlan := plan(4, f)
-	otherPlan.GetPlanReplica().TotalBytes++
+	otherPlan.GetPlanReplica().Uri += "2"
+	otherFiles := ready(4, f)
+	otherFiles.GetMarkReady().TotalBytes++
+	negative := ready(4, f)
+	negative.GetMarkReady().FileCount = -1
+	oddJobID := plan(4, f)
+	oddJobID.GetPlanReplica().Key.JobId = "../8fc5c1f5b9d04a1f8d8a1d3a7a1b2"
 	nameless := plan(4, f)
 	nameless.GetPlanReplica().Job = ""
 	noReason := fail(4, f)
@@ -148,6 +159,9 @@ func TestRefusedCommandChangesNothing(t *testing.T) {
 		"plan for an epoch that nobody raised":    {commands{}, plan(4, fence(1, 1)), ErrStale},
 		"plan of an old epoch":                    {commands{raise(2)}, plan(4, fence(1, 1)), ErrStale},
 		"same attempt with other contents":        {commands{plan(4, f)}, otherPlan, ErrConflict},
+		"plan with a job id that is none":         {commands{}, oddJobID, ErrInvalid},
+		"ready with fewer than no files":          {commands{plan(4, f), startCopy(4, f)}, negative, ErrInvalid},
+		"ready again with other files":            {copied(4, f), otherFiles, ErrConflict},
 		"lower attempt":                           {commands{plan(4, next)}, plan(4, f), ErrStale},
 		"new attempt at a ready replica":          {copied(4, f), plan(4, next), ErrBadTransition},
 		"ready before it was copied":              {commands{plan(4, f)}, ready(4, f), ErrBadTransition},
@@ -188,8 +202,8 @@ func TestCommandWithoutAClockIsRefused(t *testing.T) {
 			cmd := plan(4, fence(0, 1))
 			cmd.ProposedAt = when
 			s := newState()
-			if err := s.apply(cmd); !errors.Is(err, ErrInvalid) || len(s.Replicas) != 0 {
-				t.Fatalf("apply = %v, %d replicas; want %v, none", err, len(s.Replicas), ErrInvalid)
+			if err := s.apply(cmd); !errors.Is(err, ErrInvalid) || s.Replicas.len() != 0 {
+				t.Fatalf("apply = %v, %d replicas; want %v, none", err, s.Replicas.len(), ErrInvalid)
 			}
 		})
 	}
@@ -206,6 +220,10 @@ func TestProposingTwiceIsProposingOnce(t *testing.T) {
 		"supersede":             {plan(4, f), supersede(4, f)},
 		"fail":                  {plan(4, f), fail(4, f)},
 		"pin":                   copied(4, f).then(pin(4, f, true)),
+		"export":                {putExport(exportProd())},
+		"route":                 {putRoute(routeProd())},
+		"found":                 {putExport(exportProd()), record(checkpoint(4, 0), savepoint(4, 0))},
+		"observed":              {putRoute(routeProd()), observe(9, checkpoint(4, 1))},
 		"unpin":                 copied(4, f).then(pin(4, f, true), pin(4, f, false)),
 		"retire":                copied(4, f).then(copied(5, f)...).then(retire(4, f)),
 		"forget":                {plan(4, f), fail(4, f), retire(4, f), forget(4, f)},
@@ -226,16 +244,29 @@ func TestProposingTwiceIsProposingOnce(t *testing.T) {
 func TestGivenUpReplicaIsPlannedAgainWithAHigherAttempt(t *testing.T) {
 	f, next := fence(0, 1), fence(0, 2)
 	s := stateAfter(t, plan(4, f), fail(4, f), plan(4, next), startCopy(4, next), ready(4, next))
-	r := s.Replicas[keyOf(checkpointKey(4))]
+	r := s.Replicas.at(keyOf(checkpointKey(4)))
 	if r.Status != StatusReady || r.Reason != "" || r.Planned != fenceOf(next) {
 		t.Errorf("replica = %+v; want READY of attempt 2 without the reason of attempt 1", r)
+	}
+}
+
+func TestReplicaMayBePlannedAgainForAnotherJobName(t *testing.T) {
+	again := plan(4, fence(0, 2))
+	again.GetPlanReplica().Job = "orders-v2"
+	s := stateAfter(t, plan(4, fence(0, 1)), fail(4, fence(0, 1)), again)
+	v := viewOf(s)
+	if len(v.JobReplicas("prod", "orders")) != 0 || len(v.JobReplicas("prod", "orders-v2")) != 1 {
+		t.Errorf("orders has %v, orders-v2 has %v", v.JobReplicas("prod", "orders"), v.JobReplicas("prod", "orders-v2"))
+	}
+	if err := s.check(); err != nil {
+		t.Error(err)
 	}
 }
 
 func TestReplicaOfAFencedEpochIsPlannedAgain(t *testing.T) {
 	s := stateAfter(t, plan(4, fence(0, 1)), startCopy(4, fence(0, 1)), raise(1),
 		plan(4, fence(1, 2)), startCopy(4, fence(1, 2)), ready(4, fence(1, 2)))
-	if got := s.Replicas[keyOf(checkpointKey(4))].Status; got != StatusReady {
+	if got := s.Replicas.at(keyOf(checkpointKey(4))).Status; got != StatusReady {
 		t.Errorf("replica is %s, want READY", got)
 	}
 }

@@ -17,10 +17,16 @@ var (
 	ErrInvalid = errors.New("invalid command")
 	// ErrUnknownReplica says that no replica has this key: it was never planned, or is forgotten.
 	ErrUnknownReplica = errors.New("unknown replica")
+	// ErrUnknownExport says that no export has this name.
+	ErrUnknownExport = errors.New("unknown export")
+	// ErrUnknownRoute says that no route has this name.
+	ErrUnknownRoute = errors.New("unknown route")
+	// ErrRouteHasReplicas says that the route has replicas, and so can't change its source or root.
+	ErrRouteHasReplicas = errors.New("route has replicas")
 	// ErrStale says that the command speaks for another epoch or attempt than the state's: somebody took over.
 	ErrStale = errors.New("stale epoch or attempt")
-	// ErrConflict says that the same attempt was planned before with other contents.
-	ErrConflict = errors.New("attempt already planned differently")
+	// ErrConflict says that the same attempt was planned or made READY before with other contents.
+	ErrConflict = errors.New("attempt contradicts what is recorded of it")
 	// ErrBadTransition says that the replica's status doesn't allow it.
 	ErrBadTransition = errors.New("status does not allow it")
 	// ErrKept says that the replica is pinned, or the last READY one of its job, and so may not be deleted.

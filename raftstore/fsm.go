@@ -16,8 +16,9 @@ import (
 type fsm struct {
 	mu      sync.RWMutex
 	state   State
-	applied uint64 // log index of the last command in state
-	refused error  // why the last Restore failed; the library keeps that to itself
+	applied uint64        // log index of the last command in state
+	refused error         // why the last Restore failed; the library keeps that to itself
+	changed chan struct{} // closed at the next change; nil as long as nobody waits
 }
 
 var _ raft.FSM = (*fsm)(nil)
@@ -42,13 +43,14 @@ func (f *fsm) Apply(l *raft.Log) any {
 			"differs from the others: install the version that the group's leader runs", l.Index, formatVersion))
 	}
 	f.applied = l.Index
+	f.wake()
 	if err != nil {
 		return err
 	}
 	return nil
 }
 
-// Snapshot is quick: it copies the maps. Persist encodes.
+// Snapshot is quick: the state's trees don't change. Persist encodes.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	view := f.view()
 	return &fsmSnapshot{state: view.state, applied: view.AppliedIndex}, nil
@@ -68,13 +70,32 @@ func (f *fsm) Restore(from io.ReadCloser) error {
 		return err
 	}
 	f.state, f.applied = state, applied
+	f.wake()
 	return nil
+}
+
+// wake tells those who wait for a change. The caller holds f.mu.
+func (f *fsm) wake() {
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
+}
+
+// next is closed when the state is another one than now.
+func (f *fsm) next() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed == nil {
+		f.changed = make(chan struct{})
+	}
+	return f.changed
 }
 
 func (f *fsm) view() View {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return View{AppliedIndex: f.applied, state: f.state.clone()}
+	return View{AppliedIndex: f.applied, state: f.state}
 }
 
 type fsmSnapshot struct {
@@ -94,22 +115,3 @@ func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 }
 
 func (s *fsmSnapshot) Release() {}
-
-// View is the state at one moment. It doesn't change, and belongs to the caller.
-type View struct {
-	// AppliedIndex is the log index of the last command in it, 0 before the first.
-	AppliedIndex uint64
-	state        State
-}
-
-// Replica finds one replica.
-func (v View) Replica(key Key) (Replica, bool) {
-	r, ok := v.state.Replicas[key]
-	return r, ok
-}
-
-// Replicas lists all replicas by route, job id, checkpoint id and checksum.
-func (v View) Replicas() []Replica { return v.state.sorted() }
-
-// Epoch is a route's epoch, 0 for a route that was never fenced.
-func (v View) Epoch(route string) uint64 { return v.state.Epochs[route] }

@@ -44,7 +44,9 @@ type group struct {
 	transports map[string]*raft.InmemTransport
 }
 
-func newGroup(t *testing.T) *group {
+func newGroup(t *testing.T) *group { return newGroupTuned(t, quick) }
+
+func newGroupTuned(t *testing.T, tune func(*raft.Config)) *group {
 	t.Helper()
 	g := &group{stores: map[string]*Store{}, transports: map[string]*raft.InmemTransport{}}
 	var peers []Peer
@@ -58,7 +60,7 @@ func newGroup(t *testing.T) *group {
 	for _, p := range peers {
 		disk := raft.NewInmemStore()
 		s, err := start(Config{Group: "dc2", ID: p.ID, Peers: peers}, parts{
-			logs: disk, stable: disk, snapshots: raft.NewInmemSnapshotStore(), transport: g.transports[p.ID], tune: quick,
+			logs: disk, stable: disk, snapshots: raft.NewInmemSnapshotStore(), transport: g.transports[p.ID], tune: tune,
 			close: func() error { return nil },
 		})
 		if err != nil {
@@ -93,6 +95,9 @@ func (g *group) close(t *testing.T) {
 	for id, s := range g.stores {
 		if err := s.Close(); err != nil {
 			t.Errorf("close %s: %v", id, err)
+		}
+		if g.transports != nil {
+			g.isolate(id) // or the others wait for answers of a node that is gone
 		}
 	}
 }
@@ -267,6 +272,81 @@ func TestProposeRefusesWhatTheLogCannotHold(t *testing.T) {
 		cancel()
 		if err := s.Propose(ended, raise(1)); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.Canceled) {
 			t.Errorf("Propose with an ended context = %v", err)
+		}
+	})
+}
+
+// TestLeaderHandsOverWhenItIsClosed gives the group a patience of a minute: who leads before it is over was told to.
+func TestLeaderHandsOverWhenItIsClosed(t *testing.T) {
+	for name, deadVoter := range map[string]bool{"to who is there": false, "past a dead voter": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const patience = time.Minute
+				g := newGroupTuned(t, func(c *raft.Config) {
+					quick(c)
+					c.HeartbeatTimeout, c.ElectionTimeout = patience, patience
+				})
+				defer g.close(t)
+				<-time.After(4 * patience) // of the bubble's clock: the first election
+				first := g.leader(t)
+				id, addr := g.stores[first].Leader()
+				if role := g.stores[first].Role(); role != "leader" || id != first || addr != first {
+					t.Errorf("%s is a %s, and names %s at %s", first, role, id, addr)
+				}
+				if peers := g.stores[first].Peers(); len(peers) != 3 || peers[0].ID != "a" || peers[2].ID != "c" {
+					t.Errorf("peers %v", peers)
+				}
+				dead := ""
+				for id, s := range g.stores {
+					if id == first {
+						continue
+					}
+					if leader, _ := s.Leader(); leader != first || s.Role() != "follower" {
+						t.Errorf("%s is a %s of %q, want a follower of %s", id, s.Role(), leader, first)
+					}
+					if deadVoter && dead == "" {
+						dead = id
+						g.isolate(id)
+					}
+				}
+				began := time.Now()
+				if err := g.stores[first].Close(); err != nil {
+					t.Fatal(err)
+				}
+				if role := g.stores[first].Role(); role != "shutdown" {
+					t.Errorf("the closed node is a %s", role)
+				}
+				g.isolate(first)
+				if dead != "" {
+					g.connect(dead) // one of two is no majority of three
+					g.isolate(first)
+				}
+				closed := g.stores[first]
+				delete(g.stores, first)
+				next := g.leader(t, dead)
+				if took := time.Since(began); took > patience/2 {
+					t.Errorf("%s leads after %s: it was not told to", next, took)
+				}
+				if err := closed.Close(); err != nil {
+					t.Errorf("closed twice: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestClosingALeaderWithoutAMajorityEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		defer g.close(t)
+		first := g.leader(t)
+		g.isolate(first) // it doesn't know yet
+		began := time.Now()
+		if err := g.stores[first].Close(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Close took %s", took)
 		}
 	})
 }

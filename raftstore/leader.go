@@ -3,6 +3,8 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -97,4 +99,42 @@ func (s *Store) runTerm(ctx context.Context, term uint64, changed <-chan raft.Ob
 
 func (s *Store) leads(term uint64) bool {
 	return s.raft.State() == raft.Leader && s.raft.CurrentTerm() == term
+}
+
+// Changed is closed when the state is another one than at the call. Call it before View: what happens between the two
+// is then seen, or wakes you.
+func (s *Store) Changed() <-chan struct{} { return s.fsm.next() }
+
+// Leader is the voter that leads as far as this node knows, and its Raft address. Both are empty when nobody does.
+func (s *Store) Leader() (id, addr string) {
+	_, leader := s.raft.LeaderWithID()
+	for _, p := range s.peers {
+		if p.ID == string(leader) {
+			return p.ID, p.Addr
+		}
+	}
+	return "", ""
+}
+
+// Role is what this node is now: "leader", "follower" or "candidate"; "shutdown" after Close.
+func (s *Store) Role() string { return strings.ToLower(s.raft.State().String()) }
+
+// Peers lists the voters by id, this node too.
+func (s *Store) Peers() []Peer { return slices.Clone(s.peers) }
+
+// handOver gives leadership away, so that the group needs no election time-out to notice. The library picks the voter
+// with the longest log: one more entry first, which a dead one doesn't get.
+func (s *Store) handOver() {
+	if len(s.peers) == 1 || s.raft.State() != raft.Leader {
+		return
+	}
+	err := s.raft.Barrier(0).Error()
+	if err == nil {
+		err = s.raft.LeadershipTransfer().Error()
+	}
+	if err != nil {
+		s.log.Warn("leadership was not handed over, the group elects when it misses its leader", "agent", s.id, "err", err)
+		return
+	}
+	s.log.Info("leadership handed over", "agent", s.id)
 }

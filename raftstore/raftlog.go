@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -28,5 +29,13 @@ func (s slogSink) Accept(name string, level hclog.Level, msg string, args ...any
 	case hclog.Error:
 		at = slog.LevelError
 	}
-	s.log.Log(context.Background(), at, msg, append([]any{"component", name}, args...)...)
+	pairs := append([]any{"component", name}, args...)
+	for i, arg := range pairs {
+		if f, ok := arg.(hclog.Format); ok && len(f) > 0 { // a format with its operands
+			if format, ok := f[0].(string); ok {
+				pairs[i] = fmt.Sprintf(format, f[1:]...)
+			}
+		}
+	}
+	s.log.Log(context.Background(), at, msg, pairs...)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,20 +22,15 @@ const formatVersion = 1
 // encodeSnapshot writes the state. Equal states at equal indexes have equal bytes.
 func encodeSnapshot(s State, appliedIndex uint64) ([]byte, error) {
 	snapshot := &raftv1.Snapshot{FormatVersion: formatVersion, AppliedIndex: appliedIndex}
-	for _, route := range slices.Sorted(maps.Keys(s.Epochs)) {
-		snapshot.Routes = append(snapshot.Routes, &raftv1.Route{Name: route, Epoch: s.Epochs[route]})
-	}
-	for _, r := range s.sorted() {
+	snapshot.Routes = routeEntries(s)
+	for _, r := range s.Replicas.all() {
 		snapshot.Replicas = append(snapshot.Replicas, &raftv1.ReplicaState{
-			PlannedUnder: &raftv1.Fence{Epoch: r.Planned.Epoch, Attempt: r.Planned.Attempt},
-			Replica: &ckptferryv1.Replica{
-				Key: &ckptferryv1.CheckpointKey{
-					Route: r.Key.Route, JobId: string(r.Key.JobID), CheckpointId: r.Key.CheckpointID, MetadataCrc32C: r.Key.MetadataCRC,
-				},
-				Job: r.Job, Status: ckptferryv1.ReplicaStatus(r.Status), Uri: r.URI, ManifestCrc32C: r.ManifestCRC,
-				FileCount: proto.Int64(r.Files), TotalBytes: proto.Int64(r.Bytes), PlannedTime: timestamp(r.PlannedAt), ReadyTime: timestamp(r.ReadyAt),
-				Reason: r.Reason, Warnings: r.Warnings, Pinned: r.Pinned,
-			},
+			PlannedUnder: &raftv1.Fence{Epoch: r.Planned.Epoch, Attempt: r.Planned.Attempt}, Replica: ReplicaMessage(r),
+		})
+	}
+	for _, e := range s.Exports.all() {
+		snapshot.Exports = append(snapshot.Exports, &raftv1.Catalogue{
+			Export: ExportMessage(e.Export), LastSeq: e.LastSeq, Found: foundMessages(e.Found),
 		})
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(snapshot)
@@ -59,27 +55,112 @@ func decodeSnapshot(b []byte) (State, uint64, error) {
 	case hasUnknownFields(snapshot.ProtoReflect()):
 		return State{}, 0, fmt.Errorf("%w: snapshot of format %d has fields that this format doesn't know", ErrDamaged, version)
 	}
-	s := newState()
-	for _, route := range snapshot.GetRoutes() {
-		s.Epochs[route.GetName()] = route.GetEpoch()
-	}
-	for _, entry := range snapshot.GetReplicas() {
-		public := entry.GetReplica()
-		r := Replica{
-			Key: keyOf(public.GetKey()), Job: public.GetJob(), Status: Status(public.GetStatus()), Planned: fenceOf(entry.GetPlannedUnder()),
-			URI: public.GetUri(), ManifestCRC: public.GetManifestCrc32C(), Files: public.GetFileCount(), Bytes: public.GetTotalBytes(),
-			PlannedAt: instant(public.GetPlannedTime()), ReadyAt: instant(public.GetReadyTime()),
-			Reason: public.GetReason(), Warnings: public.GetWarnings(), Pinned: public.GetPinned(),
-		}
-		s.Replicas[r.Key] = r
-	}
-	if len(s.Epochs) != len(snapshot.GetRoutes()) || len(s.Replicas) != len(snapshot.GetReplicas()) {
-		return State{}, 0, fmt.Errorf("%w: snapshot names a route or a replica twice", ErrDamaged)
+	s, err := stateOf(&snapshot)
+	if err != nil {
+		return State{}, 0, fmt.Errorf("%w: snapshot: %v", ErrDamaged, err)
 	}
 	if err := s.check(); err != nil {
 		return State{}, 0, fmt.Errorf("%w: snapshot holds a state that cannot be: %v", ErrDamaged, err)
 	}
 	return s, snapshot.GetAppliedIndex(), nil
+}
+
+// routeEntries lists the routes by name: those that were applied, and those that only have an epoch.
+func routeEntries(s State) []*raftv1.Route {
+	entries := map[string]*raftv1.Route{}
+	for name, r := range s.Routes.all() {
+		entries[name] = &raftv1.Route{Name: name, Config: RouteMessage(r.Route), Known: foundMessages(r.Known), SeenTime: timestamp(r.SeenAt)}
+	}
+	for name, epoch := range s.Epochs.all() {
+		if entries[name] == nil {
+			entries[name] = &raftv1.Route{Name: name}
+		}
+		entries[name].Epoch = epoch
+	}
+	sorted := slices.Collect(maps.Values(entries))
+	slices.SortFunc(sorted, func(a, b *raftv1.Route) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return sorted
+}
+
+func foundMessages(c catalogue) []*ckptferryv1.FoundCheckpoint {
+	var messages []*ckptferryv1.FoundCheckpoint
+	for _, f := range c.bySeq.all() {
+		messages = append(messages, FoundMessage(f))
+	}
+	return messages
+}
+
+// stateOf reads a snapshot's lists; what is in them is for State.check.
+func stateOf(snapshot *raftv1.Snapshot) (State, error) {
+	s := newState()
+	for _, entry := range snapshot.GetRoutes() {
+		name := entry.GetName()
+		if s.Epochs.has(name) || s.Routes.has(name) {
+			return s, fmt.Errorf("it names the route %s twice", name)
+		}
+		if entry.GetEpoch() > 0 {
+			s.Epochs = s.Epochs.with(name, entry.GetEpoch())
+		}
+		if entry.GetConfig() == nil {
+			if entry.GetEpoch() == 0 || len(entry.GetKnown()) > 0 || entry.GetSeenTime() != nil {
+				return s, fmt.Errorf("the route %s was never applied, and yet it knows a source, or nothing", name)
+			}
+			continue
+		}
+		known, err := catalogueOf(entry.GetKnown())
+		if err != nil {
+			return s, fmt.Errorf("route %s: %w", name, err)
+		}
+		s.Routes = s.Routes.with(name, pulled{Route: RouteOf(entry.GetConfig()), Known: known, SeenAt: instant(entry.GetSeenTime())})
+	}
+	for _, entry := range snapshot.GetExports() {
+		name := entry.GetExport().GetName()
+		if s.Exports.has(name) {
+			return s, fmt.Errorf("it names the export %s twice", name)
+		}
+		found, err := catalogueOf(entry.GetFound())
+		if err != nil {
+			return s, fmt.Errorf("export %s: %w", name, err)
+		}
+		s.Exports = s.Exports.with(name, exported{Export: ExportOf(entry.GetExport()), LastSeq: entry.GetLastSeq(), Found: found})
+	}
+	var replicas []*entry[Key, Replica]
+	var byJob []*entry[jobKey, struct{}]
+	for _, m := range snapshot.GetReplicas() {
+		r := replicaOf(m.GetReplica(), m.GetPlannedUnder())
+		replicas = append(replicas, &entry[Key, Replica]{r.Key, r})
+		byJob = append(byJob, &entry[jobKey, struct{}]{key: r.jobKey()})
+	}
+	var once, onceByJob bool
+	s.Replicas, once = s.Replicas.filled(replicas)
+	s.byJob, onceByJob = s.byJob.filled(byJob)
+	if !once || !onceByJob {
+		return s, fmt.Errorf("it names a replica twice")
+	}
+	return s, nil
+}
+
+// catalogueOf files what was found; whether it may be so is for catalogue.check.
+func catalogueOf(messages []*ckptferryv1.FoundCheckpoint) (catalogue, error) {
+	c := newCatalogue()
+	var bySeq []*entry[uint64, Found]
+	for _, m := range messages {
+		bySeq = append(bySeq, &entry[uint64, Found]{m.GetSeq(), FoundOf(m)})
+	}
+	var once bool
+	if c.bySeq, once = c.bySeq.filled(bySeq); !once {
+		return c, fmt.Errorf("it names a seq twice")
+	}
+	jobs := map[string][]uint64{}
+	for seq, f := range c.bySeq.all() {
+		jobs[f.Job] = append(jobs[f.Job], seq)
+	}
+	var byJob []*entry[string, []uint64]
+	for job, seqs := range jobs {
+		byJob = append(byJob, &entry[string, []uint64]{job, seqs})
+	}
+	c.byJob, _ = c.byJob.filled(byJob)
+	return c, nil
 }
 
 // hasUnknownFields says whether a message, or one inside it, was written by somebody who knew more fields.

@@ -3,8 +3,8 @@ package raftstore
 import (
 	"cmp"
 	"fmt"
-	"maps"
-	"slices"
+	"iter"
+	"math"
 	"strings"
 	"time"
 )
@@ -33,6 +33,11 @@ func (k Key) compare(other Key) int {
 		cmp.Compare(k.CheckpointID, other.CheckpointID),
 		cmp.Compare(k.MetadataCRC, other.MetadataCRC),
 	)
+}
+
+// whole says whether a key names a checkpoint. A savepoint may come without a JobID.
+func (k Key) whole() bool {
+	return k.Route != "" && (k.JobID == "" || validJobID(k.JobID)) && k.CheckpointID >= 0
 }
 
 // Status is how far a replica is:
@@ -76,9 +81,10 @@ type Replica struct {
 	Status      Status
 	Planned     Fence // the epoch and attempt that it was planned under
 	URI         string
-	ManifestCRC uint32 // CRC32C of the manifest on the storage, which lists the files
+	ManifestCRC uint32 // CRC32C of the manifest on the storage, which lists the files. Known, as the sizes are, from READY on
 	Files       int64
 	Bytes       int64
+	CompletedAt time.Time // when the source's checkpoint was, by its storage's clock; zero when it didn't say
 	PlannedAt   time.Time // proposer's clock, UTC
 	ReadyAt     time.Time // zero before READY
 	Reason      string    // why it is SUPERSEDED or FAILED
@@ -86,59 +92,157 @@ type Replica struct {
 	Pinned      bool
 }
 
+// GivenUp says that no attempt works on the replica and none has made it READY: it is a record of what did not succeed.
+func (r Replica) GivenUp() bool { return r.Status == StatusFailed || r.Status == StatusSuperseded }
+
 // inFlight says that an attempt may be working on the replica.
 func (r Replica) inFlight() bool { return r.Status == StatusPlanned || r.Status == StatusCopying }
 
-// State is everything that the group agrees on.
+// State is everything that the group agrees on. It is a value: its trees never change, so a copy of it is a view.
 type State struct {
-	Epochs   map[string]uint64 // by route; a route that isn't here is at epoch 0
-	Replicas map[Key]Replica
+	Epochs   tree[string, uint64] // by route; a route that isn't here is at epoch 0
+	Replicas tree[Key, Replica]
+	Exports  tree[string, exported]
+	Routes   tree[string, pulled]
+
+	byJob tree[jobKey, struct{}] // Replicas once more, by job name
+}
+
+// exported is an export and what was found below it.
+type exported struct {
+	Export
+	LastSeq uint64 // the highest that was ever given
+	Found   catalogue
+}
+
+// pulled is a route, whose Epoch is 0 here, and what is known of its source.
+type pulled struct {
+	Route
+	Known  catalogue
+	SeenAt time.Time // when the source was last heard of
+}
+
+// jobKey orders replicas by job name.
+type jobKey struct {
+	Route, Job string
+	Key        Key
+}
+
+func (r Replica) jobKey() jobKey { return jobKey{r.Key.Route, r.Job, r.Key} }
+
+func (k jobKey) compare(other jobKey) int {
+	return cmp.Or(strings.Compare(k.Route, other.Route), strings.Compare(k.Job, other.Job), k.Key.compare(other.Key))
 }
 
 func newState() State {
-	return State{Epochs: map[string]uint64{}, Replicas: map[Key]Replica{}}
+	return State{
+		Epochs: newTree[string, uint64](strings.Compare), Replicas: newTree[Key, Replica](Key.compare),
+		Exports: newTree[string, exported](strings.Compare), Routes: newTree[string, pulled](strings.Compare),
+		byJob: newTree[jobKey, struct{}](jobKey.compare),
+	}
 }
 
-// clone copies what apply changes.
-func (s State) clone() State {
-	return State{Epochs: maps.Clone(s.Epochs), Replicas: maps.Clone(s.Replicas)}
+// put files a replica.
+func (s *State) put(r Replica) {
+	if old, known := s.Replicas.get(r.Key); !known || old.Job != r.Job {
+		if known {
+			s.byJob = s.byJob.without(old.jobKey())
+		}
+		s.byJob = s.byJob.with(r.jobKey(), struct{}{})
+	}
+	s.Replicas = s.Replicas.with(r.Key, r)
 }
 
-// sorted lists the replicas by key.
-func (s State) sorted() []Replica {
-	return slices.SortedFunc(maps.Values(s.Replicas), func(a, b Replica) int { return a.Key.compare(b.Key) })
+// drop forgets a replica.
+func (s *State) drop(r Replica) {
+	s.byJob = s.byJob.without(r.jobKey())
+	s.Replicas = s.Replicas.without(r.Key)
+}
+
+// ofJob lists the replicas of a job name by key.
+func (s State) ofJob(route, job string) iter.Seq[Replica] {
+	return func(yield func(Replica) bool) {
+		for k := range s.byJob.from(jobKey{Route: route, Job: job, Key: Key{CheckpointID: math.MinInt64}}) {
+			if k.Route != route || k.Job != job || !yield(s.Replicas.at(k.Key)) {
+				return
+			}
+		}
+	}
 }
 
 // otherReady says whether the job has a READY replica beside r.
 func (s State) otherReady(r Replica) bool {
-	for key, other := range s.Replicas {
-		if key != r.Key && key.Route == r.Key.Route && other.Job == r.Job && other.Status == StatusReady {
+	for other := range s.ofJob(r.Key.Route, r.Job) {
+		if other.Key != r.Key && other.Status == StatusReady {
 			return true
 		}
 	}
 	return false
 }
 
+// ofRoute lists the replicas of a route.
+func (s State) ofRoute(route string) iter.Seq[Replica] {
+	return func(yield func(Replica) bool) {
+		for k := range s.byJob.from(jobKey{Route: route, Key: Key{CheckpointID: math.MinInt64}}) {
+			if k.Route != route || !yield(s.Replicas.at(k.Key)) {
+				return
+			}
+		}
+	}
+}
+
 // check returns what no sequence of commands can lead to. A snapshot that fails it is damaged.
 func (s State) check() error {
-	for key, r := range s.Replicas {
+	for name, e := range s.Exports.all() {
+		if err := cmp.Or(e.Valid(), e.Found.check()); err != nil {
+			return fmt.Errorf("export %s: %w", name, err)
+		}
+		if name != e.Name {
+			return fmt.Errorf("export %s is filed under %s", e.Name, name)
+		}
+		for seq := range e.Found.bySeq.from(e.LastSeq) {
+			if seq > e.LastSeq {
+				return fmt.Errorf("export %s found seq %d, but has given only %d", name, seq, e.LastSeq)
+			}
+		}
+	}
+	for name, r := range s.Routes.all() {
+		if err := cmp.Or(r.Valid(), r.Known.check()); err != nil {
+			return fmt.Errorf("route %s: %w", name, err)
+		}
+		if name != r.Name || r.Epoch != 0 || !storable(r.SeenAt) {
+			return fmt.Errorf("route %s is filed under %s, with an epoch of its own, or was seen out of time", r.Name, name)
+		}
+	}
+	if s.byJob.len() != s.Replicas.len() {
+		return fmt.Errorf("%d replicas are filed, and %d by job", s.Replicas.len(), s.byJob.len())
+	}
+	return s.checkReplicas()
+}
+
+func (s State) checkReplicas() error {
+	for key, r := range s.Replicas.all() {
 		switch {
 		case key != r.Key:
 			return fmt.Errorf("replica %s is filed under %s", r.Key, key)
-		case key.Route == "" || key.JobID == "" || key.CheckpointID < 0:
+		case !key.whole():
 			return fmt.Errorf("replica %s has no whole key", key)
 		case statusNames[r.Status] == "":
 			return fmt.Errorf("replica %s has %s", key, r.Status)
 		case r.Job == "" || r.URI == "" || r.Files < 0 || r.Bytes < 0 || r.PlannedAt.IsZero():
 			return fmt.Errorf("replica %s was planned without its job, place, size or time", key)
+		case !s.byJob.has(r.jobKey()):
+			return fmt.Errorf("replica %s is not filed under job %s", key, r.Job)
 		case r.Planned.Attempt == 0:
 			return fmt.Errorf("replica %s has no attempt", key)
-		case r.Planned.Epoch > s.Epochs[key.Route]:
-			return fmt.Errorf("replica %s was planned in epoch %d, before the route's epoch %d", key, r.Planned.Epoch, s.Epochs[key.Route])
+		case r.Planned.Epoch > s.Epochs.at(key.Route):
+			return fmt.Errorf("replica %s was planned in epoch %d, before the route's epoch %d", key, r.Planned.Epoch, s.Epochs.at(key.Route))
 		case r.Status == StatusReady && r.ReadyAt.IsZero():
 			return fmt.Errorf("replica %s is READY since never", key)
 		case r.inFlight() && !r.ReadyAt.IsZero():
 			return fmt.Errorf("replica %s is %s, but was READY in the same attempt", key, r.Status)
+		case r.ReadyAt.IsZero() && (r.ManifestCRC != 0 || r.Files != 0 || r.Bytes != 0 || r.Warnings != nil):
+			return fmt.Errorf("replica %s was never READY, and yet has files", key)
 		case r.Pinned && r.Status != StatusReady:
 			return fmt.Errorf("replica %s is pinned and %s", key, r.Status)
 		case (r.Status == StatusSuperseded || r.Status == StatusFailed) && r.Reason == "":

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"io"
 	"strconv"
 
 	"github.com/ckptferry/ckptferry/fsutil"
@@ -66,15 +67,24 @@ func (c *copier) bringTogether(ctx context.Context, target fsutil.AllRenamer, ba
 		}
 		return err != nil
 	}
+	var missing []int
 	for _, i := range batch {
 		if there, err := c.isThere(ctx, i); err != nil {
 			rest = append(rest, i)
 		} else if there {
 			c.brought(i, true)
-		} else if cp, err := c.write(ctx, i, c.attempt.tmp(strconv.Itoa(i)+"-0"), *buf); !next(cp, err) {
+		} else {
+			missing = append(missing, i)
+		}
+	}
+	sources := c.openInTurn(ctx, missing)
+	for _, i := range missing {
+		cp := &fileCopy{i: i, tmp: c.attempt.tmp(strconv.Itoa(i) + "-0")}
+		if !next(cp, c.fill(ctx, cp, sources.opener(i), *buf)) {
 			copies = append(copies, cp)
 		}
 	}
+	sources.close()
 	copies = without(copies, func(cp *fileCopy) bool { return next(cp, c.commit(ctx, cp)) })
 	copies = without(copies, func(cp *fileCopy) bool { return next(cp, c.compare(ctx, cp, *buf)) })
 	var moves []fsutil.Renaming
@@ -101,4 +111,50 @@ func without(copies []*fileCopy, failed func(*fileCopy) bool) []*fileCopy {
 		}
 	}
 	return kept
+}
+
+// inTurn opens the files of a batch at the source, one after the other.
+type inTurn struct {
+	files  []planFile
+	opened fsutil.Opened // nil: each is opened by itself
+	among  map[int]bool  // the files that are opened by it
+}
+
+// openInTurn asks for the files together where their file system can do that: over a long link the answer to one
+// question at a time is what is waited for.
+func (c *copier) openInTurn(ctx context.Context, files []int) *inTurn {
+	t := &inTurn{files: c.plan.files, among: map[int]bool{}}
+	var all fsutil.AllOpener
+	var names []string
+	for _, i := range files {
+		f := &c.plan.files[i]
+		opener, ok := f.from.fs.(fsutil.AllOpener)
+		if !ok || f.segment || all != nil && all != opener {
+			continue
+		}
+		all, names = opener, append(names, f.from.name)
+		t.among[i] = true
+	}
+	if len(names) < 2 {
+		return t
+	}
+	opened, err := all.OpenAll(ctx, names)
+	if err == nil { // what is wrong with a name is told when it is opened by itself
+		t.opened = opened
+	}
+	return t
+}
+
+// opener opens file i. The files are opened in order.
+func (t *inTurn) opener(i int) func(context.Context) (io.ReadCloser, error) {
+	if t.opened != nil && t.among[i] {
+		return t.opened.Next
+	}
+	return t.files[i].open
+}
+
+func (t *inTurn) close() {
+	if t.opened != nil {
+		_ = t.opened.Close() // only read
+	}
 }

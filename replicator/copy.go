@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/ckptferry/ckptferry/fsutil"
 )
@@ -26,7 +25,7 @@ type copier struct {
 	known   []known
 	attempt *attempt
 	journal *journal
-	limit   *rate.Limiter // nil: none
+	limits  []*Limit
 	buffers *bufferPool
 	mended  sync.Map // file of the plan → the READY replica that it was missing or damaged in
 }
@@ -115,6 +114,8 @@ func (c *copier) brought(i int, there bool) {
 		f.crc = c.known[i].crc
 		meter.BytesDone.Add(f.bytes)
 		meter.FilesSkipped.Add(1)
+	} else {
+		meter.FilesCopied.Add(1)
 	}
 	meter.FilesDone.Add(1)
 	if !there || c.known[i].replica == "" {
@@ -204,20 +205,26 @@ func (c *copier) uncount(cp *fileCopy) { c.plan.req.Meter.BytesDone.Add(-cp.coun
 
 // write writes a file of the plan to tmp. The fileCopy is of use without an error only.
 func (c *copier) write(ctx context.Context, i int, tmp string, buf []byte) (*fileCopy, error) {
-	f, cp := &c.plan.files[i], &fileCopy{i: i, tmp: tmp}
-	r, err := f.open(ctx)
+	cp := &fileCopy{i: i, tmp: tmp}
+	return cp, c.fill(ctx, cp, c.plan.files[i].open, buf)
+}
+
+// fill writes a file of the plan, opened by open, to cp's temporary name.
+func (c *copier) fill(ctx context.Context, cp *fileCopy, open func(context.Context) (io.ReadCloser, error), buf []byte) error {
+	f := &c.plan.files[cp.i]
+	r, err := open(ctx)
 	if err != nil {
-		return cp, fmt.Errorf("open %s: %w", f.source, f.sourceError(err))
+		return fmt.Errorf("open %s: %w", f.source, f.sourceError(err))
 	}
 	defer func() { _ = r.Close() }() // only read
-	if cp.w, err = c.dst.Create(ctx, tmp); err != nil {
-		return cp, fmt.Errorf("copy %s: %w", f.source, err)
+	if cp.w, err = c.dst.Create(ctx, cp.tmp); err != nil {
+		return fmt.Errorf("copy %s: %w", f.source, err)
 	}
 	if cp.crc, cp.counted, err = c.stream(ctx, cp.w, r, streamed{file: f, buf: buf}); err != nil {
 		c.uncount(cp)
-		return cp, errors.Join(err, cp.w.Abort())
+		return errors.Join(err, cp.w.Abort())
 	}
-	return cp, nil
+	return nil
 }
 
 // commit makes the copy durable.
@@ -283,10 +290,11 @@ func (c *copier) stream(ctx context.Context, w io.Writer, r io.Reader, s streame
 	meter, left := c.plan.req.Meter, s.file.bytes
 	for {
 		n, err := r.Read(s.buf)
-		if n > 0 && c.limit != nil {
-			if err := waitFor(ctx, c.limit, n); err != nil {
-				return 0, counted, err
-			}
+		if err := takeAll(ctx, c.limits, n); err != nil {
+			return 0, counted, err
+		}
+		if n > 0 {
+			meter.marks.first.setFirst()
 		}
 		meter.BytesCopied.Add(int64(n))
 		if int64(n) > left && !s.file.segment {
@@ -308,6 +316,7 @@ func (c *copier) stream(ctx context.Context, w io.Writer, r io.Reader, s streame
 			err := fmt.Errorf("it ended %d bytes before the %d that it had when the copy was planned: %w", left, s.file.bytes, fsutil.ErrCorrupt)
 			return 0, counted, fmt.Errorf("read %s: %w", s.file.source, s.file.sourceError(err))
 		case err == io.EOF:
+			meter.marks.last.set()
 			return CRC(sum), counted, nil
 		case err != nil:
 			return 0, counted, fmt.Errorf("read %s: %w", s.file.source, s.file.sourceError(err))
@@ -336,22 +345,4 @@ func (p *plan) manifestFile(i int) ManifestFile {
 	f := p.files[i]
 	return ManifestFile{Name: f.target, Source: f.source.String(), Bytes: f.bytes, CRC: f.crc,
 		ModTime: f.modTime.UTC(), Role: string(f.role), References: f.refs}
-}
-
-// burst is how many bytes may be read at once under a limit: an eighth of a second's, so that a low limit holds for
-// small files too.
-func burst(bytesPerSecond int64) int {
-	return int(min(max(bytesPerSecond/8, 1), copyBufferBytes))
-}
-
-// waitFor takes n bytes from the limit.
-func waitFor(ctx context.Context, limit *rate.Limiter, n int) error {
-	for n > 0 {
-		part := min(n, limit.Burst())
-		if err := limit.WaitN(ctx, part); err != nil {
-			return fmt.Errorf("wait for the bandwidth limit: %w", err)
-		}
-		n -= part
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +40,9 @@ func lookAt(ctx context.Context, files []located) ([]looked, error) {
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(statParallel)
+	if slices.ContainsFunc(files, func(f located) bool { _, far := f.fs.(fsutil.AllOpener); return far }) {
+		group.SetLimit(listFrom) // what waits there is asked in one call
+	}
 	for _, in := range byDir {
 		if len(in) >= listFrom {
 			group.Go(func() error { return lookTogether(gctx, files, in, found) })

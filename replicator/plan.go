@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (p *plan) replicaURI() fsutil.URI { return p.req.As.Join(p.layout.name()) }
 
 // makePlan reads the source and nothing else. Errors: fs.ErrNotExist when there is no checkpoint, a
 // flinkmeta error when _metadata can't be understood, ErrBroken, ErrSuperseded, ErrRefused.
-func makePlan(ctx context.Context, opener Opener, req Request) (*plan, error) {
+func makePlan(ctx context.Context, opener ReadOpener, req Request) (*plan, error) {
 	named := req.Maps.Named(req.Source)
 	if reached := req.Maps.Reached(named); reached != req.Source && named != req.Source {
 		return nil, refuse("by the maps, _metadata names %s as %s, and that is reached at %s: they contradict each other", req.Source, named, reached)
@@ -67,8 +68,14 @@ func makePlan(ctx context.Context, opener Opener, req Request) (*plan, error) {
 		return nil, fmt.Errorf("%s: %w: a checkpoint's directory can't be the root of a file system", req.Source, fs.ErrInvalid)
 	}
 	var err error
+	if req.SourceOpener != nil {
+		opener = req.SourceOpener
+	}
 	if p.sources, err = newSources(ctx, opener, req.Maps, p.layout); err != nil {
 		return nil, err
+	}
+	if req.SourceOpener != nil {
+		p.sources.canonical = nil // links of this machine say nothing about another datacenter's files
 	}
 	if p.original, err = readMetadata(ctx, p.sources.base, p.layout.name()); err != nil {
 		return nil, err
@@ -83,12 +90,13 @@ func makePlan(ctx context.Context, opener Opener, req Request) (*plan, error) {
 	if err := p.mayBeRelative(refs); err != nil {
 		return nil, err
 	}
-	if err := p.closure(ctx, refs); err != nil {
+	listed := p.listTaskOwned(ctx)
+	err = p.closure(ctx, refs)
+	infos, listErr := listed()
+	if err = cmp.Or(err, listErr); err != nil {
 		return nil, err
 	}
-	if err := p.taskOwned(ctx); err != nil {
-		return nil, err
-	}
+	p.taskOwned(infos)
 	if err := p.distinctTargets(); err != nil {
 		return nil, err
 	}
@@ -111,11 +119,44 @@ func (p *plan) mayBeRelative(refs []flinkmeta.FileRef) error {
 	return nil
 }
 
+// ReplicaURI is where the replica of a checkpoint or savepoint lies below a replica root; source is the directory that
+// holds the source's _metadata, as Flink there names it.
+func ReplicaURI(root, source fsutil.URI) fsutil.URI { return root.Join(newLayout(source).name()) }
+
+// ReadMetadata reads the _metadata in directory dir whole. Errors: fs.ErrNotExist, fsutil.ErrUnavailable when it is
+// still being written, or the file system's. One that is larger than any that Flink writes is refused.
+func ReadMetadata(ctx context.Context, from fsutil.ReadFS, dir string) ([]byte, error) {
+	return readMetadata(ctx, from, dir)
+}
+
+// startOpen opens a file while something else is asked, and gives what came of it: another datacenter is a round trip
+// away.
+func startOpen(ctx context.Context, from fsutil.ReadFS, name string) func() (io.ReadCloser, error) {
+	var (
+		r    io.ReadCloser
+		err  error
+		done = make(chan struct{})
+	)
+	go func() {
+		defer close(done)
+		r, err = from.Open(ctx, name, 0)
+	}()
+	return func() (io.ReadCloser, error) {
+		<-done
+		return r, err
+	}
+}
+
 // readMetadata reads a checkpoint's _metadata whole.
 func readMetadata(ctx context.Context, base fsutil.ReadFS, name string) ([]byte, error) {
 	file := path.Join(name, metadataName)
 	where := base.Root().Join(file)
+	opening := startOpen(ctx, base, file)
 	fi, err := base.Stat(ctx, file)
+	r, openErr := opening()
+	if openErr == nil {
+		defer func() { _ = r.Close() }() // only read
+	}
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("read %s: %w: a completed checkpoint or savepoint has one; name the directory that holds it", where, err)
@@ -125,11 +166,9 @@ func readMetadata(ctx context.Context, base fsutil.ReadFS, name string) ([]byte,
 	if fi.Size > maxMetadataBytes {
 		return nil, fmt.Errorf("read %s: it has %d bytes, more than a _metadata can have (%d)", where, fi.Size, maxMetadataBytes)
 	}
-	r, err := base.Open(ctx, file, 0)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", where, err)
+	if openErr != nil {
+		return nil, fmt.Errorf("read %s: %w", where, openErr)
 	}
-	defer func() { _ = r.Close() }() // only read
 	b := make([]byte, fi.Size)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, fmt.Errorf("read %s: %w", where, err)
@@ -239,50 +278,6 @@ func otherNameOfBase(l layout, uris []fsutil.URI) fsutil.URI {
 		alias = prefix
 	}
 	return alias
-}
-
-// taskOwned adds what lies in the job's taskowned/ and is not referred to: files that user functions own and name in
-// their state, which _metadata holds as opaque bytes. Directories of file merging (FLIP-306) are left out: their
-// files belong to segments that are referred to, or to nobody.
-func (p *plan) taskOwned(ctx context.Context) error {
-	known := make(map[fsutil.URI]bool)
-	for _, f := range p.files {
-		if f.role == flinkmeta.RoleTaskOwned {
-			known[f.source] = true
-		}
-	}
-	job := path.Dir(p.layout.name())
-	if job == "." {
-		return nil // a savepoint: there is no job directory
-	}
-	dir := path.Join(job, "taskowned")
-	infos, err := p.sources.base.List(ctx, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("list %s: %w", p.sources.base.Root().Join(dir), err)
-	}
-	extras := 0
-	for _, fi := range infos {
-		name := path.Join(dir, fi.Name)
-		source := p.layout.base.Join(name)
-		if fi.IsDir || known[source] {
-			continue
-		}
-		if !fs.ValidPath(fi.Name) || fi.Name == metadataName {
-			p.warnings = append(p.warnings, fmt.Sprintf("%q in taskowned/ is not referred to by _metadata and is left out: Flink writes no file of that name", fi.Name))
-			continue
-		}
-		p.files = append(p.files, planFile{source: source, from: located{p.sources.base, name}, target: name,
-			bytes: fi.Size, modTime: fi.ModTime, role: flinkmeta.RoleTaskOwned, extra: true})
-		p.bytes += fi.Size
-		extras++
-	}
-	if extras > 0 {
-		p.warnings = append(p.warnings, fmt.Sprintf("%d file(s) in taskowned/ are not referred to by _metadata and are copied as they are; user state that names them still names them at the source", extras))
-	}
-	return nil
 }
 
 // distinctTargets holds that no two files are written to one name, and that no file looks like a replica.

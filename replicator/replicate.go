@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/ckptferry/ckptferry/fsutil"
 )
 
@@ -36,6 +34,7 @@ func Replicate(ctx context.Context, opener Opener, req Request) (Result, error) 
 	switch {
 	case err == nil:
 		res.Status = StatusReady
+		res.ManifestCRC, res.ManifestFiles, res.ManifestBytes = r.manifest, len(r.plan.files), r.plan.bytes
 		req.Meter.enter(PhaseDone)
 	case errors.Is(err, ErrSuperseded):
 		res.Status = StatusSuperseded
@@ -87,6 +86,7 @@ type run struct {
 	dst       fsutil.FS
 	known     []known // of plan.files
 	published bool    // the target has this very replica's _metadata already
+	manifest  CRC     // of the READY replica's manifest
 }
 
 // prepare plans, holds the rules about where ckptferry may write, and looks what the target has. It writes nothing.
@@ -146,6 +146,13 @@ func (r *run) do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = retrying(ctx, meter, func(int) error {
+		r.manifest, _, err = readBack(ctx, r.dst, own("manifest", name, ".jsonl"), make([]byte, ownBufferBytes))
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	// The manifest vouches for the files from here on. A journal that stays is only read in vain.
 	_ = removeTree(ctx, r.dst, own("journal", name, ""))
 	_ = a.removeStaleJournals(ctx, name)
@@ -156,15 +163,13 @@ func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
 	meter := r.req.Meter
 	meter.enter(PhaseCopy)
 	c := &copier{plan: r.plan, dst: r.dst, known: r.known, attempt: a, journal: startJournal(ctx, a, r.plan),
-		buffers: newBufferPool(r.req.Parallel)}
-	if r.req.BytesPerSecond > 0 {
-		c.limit = rate.NewLimiter(rate.Limit(r.req.BytesPerSecond), burst(r.req.BytesPerSecond))
-	}
+		limits: append([]*Limit{NewLimit(r.req.BytesPerSecond)}, r.req.Limits...), buffers: newBufferPool(r.req.Parallel)}
 	err := c.run(ctx)
 	journalErr := c.journal.close()
 	if err != nil {
 		return err
 	}
+	meter.marks.verified.set()
 	if mended := c.mendedWarning(); mended != "" {
 		r.plan.warnings = append(r.plan.warnings, mended)
 	}

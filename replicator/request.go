@@ -35,13 +35,18 @@ type Request struct {
 	Source fsutil.URI // the directory that holds _metadata, as reached from here
 	Target fsutil.URI // the replica root, as reached from here
 	As     fsutil.URI // the replica root as Flink at the target names it; zero: Target
-	Maps   PrefixMaps
-	Paths  PathMode   // zero: PathsAbsolute
-	Verify VerifyMode // zero: VerifyAll
+	// SourceOpener opens the source's places where they are another datacenter's, which may give its places the same
+	// names as this one. Nil: the Opener that opens the target opens them too.
+	SourceOpener ReadOpener
+	Maps         PrefixMaps
+	Paths        PathMode   // zero: PathsAbsolute
+	Verify       VerifyMode // zero: VerifyAll
 	// Parallel is how many files are copied at a time; zero: DefaultParallel.
 	Parallel int
 	// BytesPerSecond bounds what is read from the source; zero: no bound.
 	BytesPerSecond int64
+	// Limits bound it too, each together with whatever else shares it, and may be changed while the copy runs.
+	Limits []*Limit
 	// Meter, if set, is kept up to date for whoever shows progress.
 	Meter *Meter
 }
@@ -104,20 +109,23 @@ type Meter struct {
 	phase atomic.Int32
 	// Files and Bytes are the plan's totals, set when planning is done.
 	Files, Bytes atomic.Int64
-	// FilesDone are copied or found to be there; FilesSkipped is the part that was there.
-	FilesDone, FilesSkipped atomic.Int64
+	// FilesDone are copied or found to be there; FilesSkipped is the part that was there, FilesCopied the other one.
+	FilesDone, FilesSkipped, FilesCopied atomic.Int64
 	// BytesDone counts towards Bytes; BytesCopied is the part that was read at the source in this run (a file that
 	// is copied again after an error counts again).
 	BytesDone, BytesCopied atomic.Int64
 	// Retries counts files that were started again after an error that may pass.
 	Retries atomic.Int64
+
+	marks marks
 }
 
 // reset begins a run: a meter counts one run, also when it is used for the next.
 func (m *Meter) reset() {
-	for _, n := range []*atomic.Int64{&m.Files, &m.Bytes, &m.FilesDone, &m.FilesSkipped, &m.BytesDone, &m.BytesCopied, &m.Retries} {
+	for _, n := range []*atomic.Int64{&m.Files, &m.Bytes, &m.FilesDone, &m.FilesSkipped, &m.FilesCopied, &m.BytesDone, &m.BytesCopied, &m.Retries} {
 		n.Store(0)
 	}
+	m.marks.reset()
 }
 
 // Phase is what the run is doing now.
@@ -153,7 +161,11 @@ type Result struct {
 	BytesToCopy int64    `json:"bytes_to_copy,omitempty"`
 	Warnings    []string `json:"warnings"`
 	// Manifest is where the list of all files and their digests lies, as Flink at the target would name it.
-	Manifest string        `json:"manifest,omitempty"`
-	Duration time.Duration `json:"-"`
-	Seconds  float64       `json:"seconds"`
+	Manifest string `json:"manifest,omitempty"`
+	// The manifest of a READY replica: its CRC32C, and the files and bytes that it lists (_metadata is not among them).
+	ManifestCRC   CRC           `json:"-"`
+	ManifestFiles int           `json:"-"`
+	ManifestBytes int64         `json:"-"`
+	Duration      time.Duration `json:"-"`
+	Seconds       float64       `json:"seconds"`
 }

@@ -11,10 +11,15 @@ import (
 	"github.com/ckptferry/ckptferry/fsutil"
 )
 
+// ReadOpener opens places for reading, by their URI.
+type ReadOpener interface {
+	OpenRead(ctx context.Context, root fsutil.URI) (fsutil.ReadFS, error)
+}
+
 // Opener opens places by their URI; fsutil.Stores is the one of the product.
 type Opener interface {
+	ReadOpener
 	Open(ctx context.Context, root fsutil.URI) (fsutil.FS, error)
-	OpenRead(ctx context.Context, root fsutil.URI) (fsutil.ReadFS, error)
 }
 
 // PrefixMap says that what _metadata names below From is reached from here below To.
@@ -84,21 +89,23 @@ func (l located) holdsMore(ctx context.Context, need int64) (bool, error) {
 // directory, and one for everything else with the same scheme and authority, rooted at what its places have in
 // common (with entropy injection nearly every file has a prefix of its own: a root each would be too many).
 type sources struct {
-	opener Opener
+	opener ReadOpener
 	maps   PrefixMaps
 	layout layout
 	base   fsutil.ReadFS
+	// canonical brings two names of one place together; nil leaves names as they are.
+	canonical func(fsutil.URI) fsutil.URI
 	// places are the external prefixes, as named → as reached, with symbolic links resolved.
 	places map[fsutil.URI]fsutil.URI
 	roots  map[fsutil.URI]fsutil.ReadFS // by scheme and authority (Path empty)
 }
 
-func newSources(ctx context.Context, opener Opener, maps PrefixMaps, l layout) (*sources, error) {
+func newSources(ctx context.Context, opener ReadOpener, maps PrefixMaps, l layout) (*sources, error) {
 	base, err := opener.OpenRead(ctx, maps.Reached(l.base))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", maps.Reached(l.base), err)
 	}
-	return &sources{opener: opener, maps: maps, layout: l, base: base,
+	return &sources{opener: opener, maps: maps, layout: l, base: base, canonical: fsutil.Canonical,
 		places: map[fsutil.URI]fsutil.URI{}, roots: map[fsutil.URI]fsutil.ReadFS{}}, nil
 }
 
@@ -110,7 +117,10 @@ func (s *sources) reach(ctx context.Context, named []fsutil.URI) error {
 		if _, done := s.places[prefix]; done || prefix == s.layout.base {
 			continue
 		}
-		place := fsutil.Canonical(s.maps.Reached(prefix))
+		place := s.maps.Reached(prefix)
+		if s.canonical != nil {
+			place = s.canonical(place)
+		}
 		s.places[prefix] = place
 		key := fsutil.URI{Scheme: place.Scheme, Authority: place.Authority}
 		if c, ok := common[key]; ok {

@@ -3,22 +3,29 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/node"
 	"github.com/ckptferry/ckptferry/flinkmeta"
 	"github.com/ckptferry/ckptferry/fsutil"
+	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator"
+	"github.com/ckptferry/ckptferry/rpc"
 )
 
-// Exit codes: a promise to scripts, fixed by testdata/script/exit.txtar. 8 to 10 belong to commands to come.
+// Exit codes: a promise to scripts, fixed by testdata/script/exit.txtar and agentexit.txtar. 9 belongs to commands to
+// come.
 const (
 	exitOK          = 0
 	exitFailed      = 1
 	exitUsage       = 2   // flags, arguments, configuration
-	exitNotFound    = 3   // no such checkpoint
-	exitUnreachable = 4   // a file system can't be reached or does not answer: try again
+	exitNotFound    = 3   // no such checkpoint, or nothing of that name in the group
+	exitUnreachable = 4   // a file system or agent can't be reached or does not answer, or there is no leader: try again
 	exitDenied      = 5   // permission
 	exitRefused     = 6   // doing it would break a promise
 	exitVerify      = 7   // missing, short or different bytes; also: the source or its _metadata is broken
+	exitLag         = 8   // the lag is over the limit, or unknown
+	exitTimeout     = 10  // what was waited for did not come in time
 	exitSuperseded  = 11  // Flink deleted the checkpoint meanwhile: take a newer one
 	exitInterrupted = 130 // Ctrl-C
 )
@@ -29,6 +36,12 @@ type usageError struct{ err error }
 func (e usageError) Error() string { return e.err.Error() + "\nRun with --help for usage" }
 func (e usageError) Unwrap() error { return e.err }
 
+// configError is a mistake in a configuration file, or a file that can't be read.
+type configError struct{ err error }
+
+func (e configError) Error() string { return e.err.Error() }
+func (e configError) Unwrap() error { return e.err }
+
 // silentError has been told to the user already, or is an answer rather than an error (diff).
 type silentError struct {
 	code int
@@ -38,35 +51,58 @@ type silentError struct {
 func (e silentError) Error() string { return "" }
 func (e silentError) Unwrap() error { return e.err }
 
-// exitCode is the one table from errors to exit codes. The order matters: what a domain error means outweighs the
-// file system's error inside of it.
+// exitTable is the one table from errors to exit codes. The first row that fits decides: what a domain error means
+// outweighs the file system's error inside of it. What no row knows is exitFailed.
+var exitTable = []struct {
+	code int
+	fits func(error) bool
+}{
+	{exitUsage, isA[usageError]},
+	{exitUsage, isA[configError]},
+	{exitUsage, wraps(node.ErrConfig)},
+	{exitLag, isA[lagError]},
+	{exitTimeout, isA[timeoutError]},
+	{exitSuperseded, wraps(replicator.ErrSuperseded)},
+	{exitVerify, wraps(replicator.ErrBroken, replicator.ErrVerify)},
+	{exitRefused, wraps(replicator.ErrRefused, fsutil.ErrUnsupported, flinkmeta.ErrVersion, flinkmeta.ErrNoRelativeForm, flinkmeta.ErrOutside)},
+	{exitRefused, wraps(raftstore.ErrForeign, raftstore.ErrNewer, raftstore.ErrDamaged, raftstore.ErrInUse)},
+	{exitUnreachable, wraps(rpc.ErrUnavailable, rpc.ErrNotLeader)},
+	{exitDenied, wraps(rpc.ErrDenied)},
+	{exitUsage, wraps(rpc.ErrInvalid)},
+	{exitNotFound, wraps(rpc.ErrNotFound)},
+	{exitRefused, wraps(rpc.ErrRefused)},
+	{exitDenied, wraps(fs.ErrPermission)},
+	{exitUnreachable, wraps(fsutil.ErrUnavailable)},
+	{exitNotFound, wraps(fs.ErrNotExist)},
+	{exitVerify, wraps(fsutil.ErrCorrupt)},
+	{exitVerify, isA[*flinkmeta.FormatError]},
+}
+
 func exitCode(err error) int {
-	var silent silentError
-	var usage usageError
-	var format *flinkmeta.FormatError
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitOK
-	case errors.As(err, &silent) && silent.code != 0:
-		return silent.code
-	case errors.As(err, &usage):
-		return exitUsage
-	case errors.Is(err, replicator.ErrSuperseded):
-		return exitSuperseded
-	case errors.Is(err, replicator.ErrBroken), errors.Is(err, replicator.ErrVerify):
-		return exitVerify
-	case errors.Is(err, replicator.ErrRefused), errors.Is(err, fsutil.ErrUnsupported),
-		errors.Is(err, flinkmeta.ErrVersion), errors.Is(err, flinkmeta.ErrNoRelativeForm), errors.Is(err, flinkmeta.ErrOutside):
-		return exitRefused
-	case errors.Is(err, fs.ErrPermission):
-		return exitDenied
-	case errors.Is(err, fsutil.ErrUnavailable):
-		return exitUnreachable
-	case errors.Is(err, fs.ErrNotExist):
-		return exitNotFound
-	case errors.Is(err, fsutil.ErrCorrupt), errors.As(err, &format):
-		return exitVerify
-	default:
-		return exitFailed
 	}
+	var silent silentError
+	if errors.As(err, &silent) && silent.code != 0 {
+		return silent.code
+	}
+	for _, row := range exitTable {
+		if row.fits(err) {
+			return row.code
+		}
+	}
+	return exitFailed
+}
+
+// wraps fits an error that wraps any of the sentinels.
+func wraps(sentinels ...error) func(error) bool {
+	return func(err error) bool {
+		return slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) })
+	}
+}
+
+// isA fits an error that is or wraps one of type T.
+func isA[T error](err error) bool {
+	var as T
+	return errors.As(err, &as)
 }

@@ -47,11 +47,16 @@ func showProgress(w io.Writer, m *replicator.Meter) (stop func()) {
 
 // cut makes a line fit the terminal.
 func cut(line string, terminal *os.File) string {
+	return line[:min(len(line), columns(terminal)-1)]
+}
+
+// columns is the terminal's width, or what most have when it doesn't say.
+func columns(terminal *os.File) int {
 	width, _, err := term.GetSize(int(terminal.Fd()))
 	if err != nil || width < 20 {
-		width = 80
+		return 80
 	}
-	return line[:min(len(line), width-1)]
+	return width
 }
 
 // progressLine is plain ASCII, so that it can be cut at the terminal's width.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ckptferry/ckptferry/cmd/ckptferry/units"
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/replicator"
 )
@@ -73,7 +74,7 @@ func (f replicateFlags) request(args []string) (replicator.Request, error) {
 			return req, usageError{fmt.Errorf("--as: %w", err)}
 		}
 	}
-	if req.BytesPerSecond, err = parseRate(f.bwlimit); err != nil {
+	if req.BytesPerSecond, err = units.ParseRate(f.bwlimit); err != nil {
 		return req, usageError{fmt.Errorf("--bwlimit: %w", err)}
 	}
 	if req.Maps, err = parseMaps(f.maps); err != nil {

@@ -37,8 +37,9 @@ replica's own files: Flink starts from it after the source is gone.
 
 PATH, SRC and DST are local paths, file:/… or hdfs://… URIs.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 file system unreachable (try again), 5 permission denied,
-6 refused, 7 missing or different bytes, 11 superseded (Flink deleted the checkpoint meanwhile), 130 interrupted.`,
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not found, 4 file system or agent unreachable, or no leader (try
+again), 5 permission denied, 6 refused, 7 missing or different bytes, 8 lag over the limit or unknown, 10 a wait timed out, 11 superseded (Flink
+deleted the checkpoint meanwhile), 130 interrupted.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -58,6 +59,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 file system unreachable (t
 	flags.StringVar(&a.hdfs.Kerberos.KeytabFile, "keytab", "", "keytab file of the Kerberos principal")
 	flags.StringVar(&a.hdfs.Kerberos.Krb5Conf, "krb5-conf", "", "Kerberos configuration (default $KRB5_CONFIG, then /etc/krb5.conf)")
 	root.AddCommand(a.replicateCommand(), a.metadataCommand(), a.restoreCommandCommand(), a.demoCommand(), a.versionCommand())
+	root.AddCommand(a.agentCommand(), a.configCommand(), a.initCommand())
+	root.AddCommand(a.exportCommand(), a.routeCommand(), a.statusCommand(), a.lagCommand(), a.raftCommand())
+	root.AddCommand(a.jobCommand(), a.replicaCommand(), a.transferCommand())
 	markArgs(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		var err error
@@ -177,19 +181,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v, commit := version, ""
-			goVersion := ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				goVersion = info.GoVersion
-				if v == "" {
-					v = info.Main.Version
-				}
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						commit = s.Value
-					}
-				}
-			}
+			v, commit, goVersion := build()
 			if commit != "" {
 				commit = "commit " + commit + ", "
 			}
@@ -197,4 +189,22 @@ func (a *app) versionCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// build says what this program was built from: its version, the commit (empty when it is not known), and Go's version.
+func build() (v, commit, goVersion string) {
+	v = version
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v, "", ""
+	}
+	if v == "" {
+		v = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			commit = s.Value
+		}
+	}
+	return v, commit, info.GoVersion
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ const (
 // all others in shared/, absolute.
 type checkpoint struct {
 	base   string // URI of the directory that holds the job's, as _metadata names it
+	id     string // JobID; empty: jobID
 	number int64
 	files  []stateFile
 	// handles is how many handles refer to the files; at least one to each.
@@ -54,8 +56,9 @@ func newCheckpoint(base string, number int64, n int, size func(i int) int64) che
 
 func sized(bytes int64) func(int) int64 { return func(int) int64 { return bytes } }
 
-func (c checkpoint) job() string { return c.base + "/" + jobID }
-func (c checkpoint) dir() string { return fmt.Sprintf("%s/chk-%d", c.job(), c.number) }
+func (c checkpoint) jobID() string { return cmp.Or(c.id, jobID) }
+func (c checkpoint) job() string   { return c.base + "/" + c.jobID() }
+func (c checkpoint) dir() string   { return fmt.Sprintf("%s/chk-%d", c.job(), c.number) }
 
 func (c checkpoint) bytes() int64 {
 	var sum int64
@@ -133,7 +136,19 @@ func (f stateFile) content() io.Reader {
 
 // writeLocal writes the checkpoint below root, an absolute path, where base must lead; what is there already stays.
 func (c checkpoint) writeLocal(root string) error {
-	job := filepath.Join(root, jobID)
+	if err := c.writeState(root); err != nil {
+		return err
+	}
+	return os.WriteFile(c.metadataFile(root), c.metadata(), 0o644)
+}
+
+func (c checkpoint) metadataFile(root string) string {
+	return filepath.Join(root, c.jobID(), fmt.Sprintf("chk-%d", c.number), "_metadata")
+}
+
+// writeState is writeLocal without _metadata: the checkpoint isn't completed yet.
+func (c checkpoint) writeState(root string) error {
+	job := filepath.Join(root, c.jobID())
 	for _, dir := range []string{"shared", "taskowned", fmt.Sprintf("chk-%d", c.number)} {
 		if err := os.MkdirAll(filepath.Join(job, dir), 0o755); err != nil {
 			return err
@@ -145,7 +160,7 @@ func (c checkpoint) writeLocal(root string) error {
 			return fmt.Errorf("write the source: %w", err)
 		}
 	}
-	return os.WriteFile(filepath.Join(job, fmt.Sprintf("chk-%d", c.number), "_metadata"), c.metadata(), 0o644)
+	return nil
 }
 
 func (f stateFile) writeLocal(name string, buf []byte) error {

@@ -33,6 +33,7 @@ func sections() []section {
 		{"delta", measureDelta},
 		{"memory", measureMemory},
 		{"hdfs", measureHDFS},
+		{"agents", measureAgents},
 	}
 }
 
@@ -40,6 +41,10 @@ func main() {
 	// Before anything else: a process that only starts another must be small (see peakRSS).
 	if len(os.Args) > 2 && os.Args[1] == wrapFlag {
 		os.Exit(wrap(os.Args[2:]))
+	}
+	// Others that this program is in a process of its own.
+	if part, ok := parts[strings.Join(os.Args[1:], " ")]; ok {
+		os.Exit(playPart(part))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout)
@@ -52,18 +57,24 @@ func main() {
 
 // bench is one run of the measurements.
 type bench struct {
-	dir      string // for everything that is written
-	binary   string // the built ckptferry
-	runs     int
-	slowRuns int
-	progress io.Writer
-	began    time.Time
-	rows     []row
+	dir       string        // for everything that is written
+	agents    []string      // parts of the section agents; none: all
+	latencies int           // checkpoints of its part latency
+	loadFor   time.Duration // of its part jobs
+	binary    string        // the built ckptferry
+	runs      int
+	slowRuns  int
+	progress  io.Writer
+	began     time.Time
+	rows      []row
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := flags.String("only", "", "measure these sections alone: metadata,local,delta,memory,hdfs")
+	only := flags.String("only", "", "measure these sections alone: metadata,local,delta,memory,hdfs,agents")
+	agents := flags.String("agents", "", "of section agents, measure these parts alone: latency,large,wan,jobs,memory")
+	latencies := flags.Int("latencies", 100, "how many checkpoints agents,latency takes")
+	loadFor := flags.Duration("load-for", time.Minute, "how long agents,jobs lets checkpoints come")
 	runs := flags.Int("runs", 5, "how often each side runs")
 	slowRuns := flags.Int("slow-runs", 3, "how often sides run that take a minute")
 	dir := flags.String("dir", "", "directory to work in (default: a new one in the temporary directory); about 10 GiB are needed")
@@ -75,10 +86,14 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	parts, err := chooseAgents(*agents)
+	if err != nil {
+		return err
+	}
 	if *runs < 1 || *slowRuns < 1 {
 		return errors.New("-runs and -slow-runs: want 1 or more")
 	}
-	b := &bench{runs: *runs, slowRuns: min(*slowRuns, *runs), progress: os.Stderr, began: time.Now()}
+	b := &bench{runs: *runs, slowRuns: min(*slowRuns, *runs), agents: parts, latencies: max(1, *latencies), loadFor: *loadFor, progress: os.Stderr, began: time.Now()}
 	if b.dir, err = os.MkdirTemp(*dir, "ckptferry-bench-"); err != nil {
 		return err
 	}

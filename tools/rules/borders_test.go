@@ -54,7 +54,8 @@ var borders = []struct {
 		refused: []string{
 			"github.com/colinmarc/hdfs/v2", "github.com/jcmturner/gokrb5/v8/client", "github.com/hashicorp/raft",
 			"go.etcd.io/bbolt", "google.golang.org/grpc", "google.golang.org/grpc/codes", "github.com/spf13/cobra",
-			"golang.org/x/term", "github.com/google/go-cmp/cmp", module + "rpc", module + "cmd/ckptferry/config",
+			"google.golang.org/genproto/googleapis/rpc/errdetails",
+			"github.com/prometheus/client_golang/prometheus", "golang.org/x/term", "github.com/google/go-cmp/cmp", module + "rpc", module + "cmd/ckptferry/config",
 		},
 		allowed: []string{
 			"golang.org/x/time/rate", "golang.org/x/sync/errgroup", module + "flinkmeta", module + "fsutil", module + "raftstore",
@@ -63,12 +64,23 @@ var borders = []struct {
 	{
 		pkg:     "rpc",
 		refused: []string{"github.com/hashicorp/raft", "github.com/colinmarc/hdfs/v2", "golang.org/x/term", module + "cmd/ckptferry/config"},
-		allowed: []string{"google.golang.org/grpc", module + "replicator", module + "raftstore", module + "proto/ckptferry/v1"},
+		allowed: []string{
+			"google.golang.org/grpc", "google.golang.org/genproto/googleapis/rpc/errdetails",
+			module + "replicator", module + "raftstore", module + "proto/ckptferry/v1",
+		},
 	},
 	{
-		pkg:     "cmd/ckptferry",
-		refused: []string{"github.com/hashicorp/raft", "github.com/colinmarc/hdfs/v2", "google.golang.org/grpc", "golang.org/x/time/rate"},
+		pkg: "cmd/ckptferry",
+		refused: []string{
+			"github.com/hashicorp/raft", "github.com/colinmarc/hdfs/v2", "github.com/prometheus/client_golang/prometheus", "google.golang.org/grpc", "golang.org/x/time/rate",
+			"google.golang.org/genproto/googleapis/rpc/errdetails",
+		},
 		allowed: []string{"github.com/spf13/cobra", "golang.org/x/term", module + "cmd/ckptferry/config", module + "replicator"},
+	},
+	{
+		pkg:     "cmd/ckptferry/metrics",
+		refused: []string{"google.golang.org/grpc", "github.com/hashicorp/raft"},
+		allowed: []string{"github.com/prometheus/client_golang/prometheus", module + "raftstore", module + "replicator"},
 	},
 	{
 		pkg:     "proto/ckptferry/v1",

@@ -67,7 +67,7 @@ func choosePorts(o Options) (ports, error) {
 	if o.Layout == HighAvailability {
 		namenodes, journals = 2, 3
 	}
-	free, err := freePorts(2*namenodes + 3*o.Datanodes + 2*journals)
+	free, err := FreePorts(2*namenodes + 3*o.Datanodes + 2*journals)
 	if err != nil {
 		return ports{}, err
 	}

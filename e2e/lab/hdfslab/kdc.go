@@ -47,7 +47,7 @@ func StartKDC(ctx context.Context, dir string) (*KDC, error) {
 		}
 		bin[name] = found
 	}
-	free, err := freePorts(1)
+	free, err := FreePorts(1)
 	if err != nil {
 		return nil, fmt.Errorf("start a KDC: %w", err)
 	}

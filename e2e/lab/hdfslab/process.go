@@ -40,9 +40,10 @@ func spawn(name, log string, cmd *exec.Cmd) (*process, error) {
 	go func() {
 		defer close(p.done)
 		defer f.Close()
-		// The kernel sends Pdeathsig when the thread that started the process ends, not when the process does:
-		// this thread stays until then.
+		// The kernel sends Pdeathsig when the thread that started the process ends, not when the process does: this
+		// thread stays until then, and longer, since it may have started others' processes before.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
@@ -115,9 +116,9 @@ func (p *process) stop() {
 	}
 }
 
-// freePorts finds n ports of 127.0.0.1 that nobody listens on. They lie below the range that the kernel takes the
+// FreePorts finds n ports of 127.0.0.1 that nobody listens on. They lie below the range that the kernel takes the
 // ports of outgoing connections from: a node that is started again finds its port still free.
-func freePorts(n int) ([]int, error) {
+func FreePorts(n int) ([]int, error) {
 	var ports []int
 	seen := map[int]bool{}
 	for tries := 0; len(ports) < n; tries++ {

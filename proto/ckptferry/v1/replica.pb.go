@@ -99,7 +99,7 @@ type CheckpointKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The route that replicates it, by its name in the target datacenter.
 	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
-	// Flink's JobID, 32 hexadecimal digits. It changes at every submission.
+	// Flink's JobID, 32 hexadecimal digits. It changes at every submission. Empty for a savepoint that names none.
 	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Flink's checkpoint id: the N of chk-N, and what _metadata says for a savepoint.
 	CheckpointId int64 `protobuf:"varint,3,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
@@ -193,7 +193,9 @@ type Replica struct {
 	// What an operator has to know before a restore, a sentence each.
 	Warnings []string `protobuf:"bytes,11,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Kept until somebody unpins it.
-	Pinned        bool `protobuf:"varint,12,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Pinned bool `protobuf:"varint,12,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// When the source's checkpoint was completed, by the source storage's clock.
+	CompletedTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=completed_time,json=completedTime,proto3" json:"completed_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -312,6 +314,13 @@ func (x *Replica) GetPinned() bool {
 	return false
 }
 
+func (x *Replica) GetCompletedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompletedTime
+	}
+	return nil
+}
+
 var File_ckptferry_v1_replica_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_replica_proto_rawDesc = "" +
@@ -321,7 +330,7 @@ const file_ckptferry_v1_replica_proto_rawDesc = "" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12#\n" +
 	"\rcheckpoint_id\x18\x03 \x01(\x03R\fcheckpointId\x12'\n" +
-	"\x0fmetadata_crc32c\x18\x04 \x01(\aR\x0emetadataCrc32c\"\xe9\x03\n" +
+	"\x0fmetadata_crc32c\x18\x04 \x01(\aR\x0emetadataCrc32c\"\xac\x04\n" +
 	"\aReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x123\n" +
@@ -338,7 +347,8 @@ const file_ckptferry_v1_replica_proto_rawDesc = "" +
 	"\x06reason\x18\n" +
 	" \x01(\tR\x06reason\x12\x1a\n" +
 	"\bwarnings\x18\v \x03(\tR\bwarnings\x12\x16\n" +
-	"\x06pinned\x18\f \x01(\bR\x06pinnedB\r\n" +
+	"\x06pinned\x18\f \x01(\bR\x06pinned\x12A\n" +
+	"\x0ecompleted_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompletedTimeB\r\n" +
 	"\v_file_countB\x0e\n" +
 	"\f_total_bytes*\xd8\x01\n" +
 	"\rReplicaStatus\x12\x1e\n" +
@@ -376,11 +386,12 @@ var file_ckptferry_v1_replica_proto_depIdxs = []int32{
 	0, // 1: ckptferry.v1.Replica.status:type_name -> ckptferry.v1.ReplicaStatus
 	3, // 2: ckptferry.v1.Replica.planned_time:type_name -> google.protobuf.Timestamp
 	3, // 3: ckptferry.v1.Replica.ready_time:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 4: ckptferry.v1.Replica.completed_time:type_name -> google.protobuf.Timestamp
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_v1_replica_proto_init() }

@@ -44,6 +44,10 @@ type Command struct {
 	//	*Command_PinReplica
 	//	*Command_RetireReplica
 	//	*Command_ForgetReplica
+	//	*Command_PutExport
+	//	*Command_PutRoute
+	//	*Command_RecordFound
+	//	*Command_ObserveSource
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -174,6 +178,42 @@ func (x *Command) GetForgetReplica() *ForgetReplica {
 	return nil
 }
 
+func (x *Command) GetPutExport() *PutExport {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutExport); ok {
+			return x.PutExport
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPutRoute() *PutRoute {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutRoute); ok {
+			return x.PutRoute
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordFound() *RecordFound {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecordFound); ok {
+			return x.RecordFound
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetObserveSource() *ObserveSource {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ObserveSource); ok {
+			return x.ObserveSource
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -223,6 +263,26 @@ type Command_ForgetReplica struct {
 	ForgetReplica *ForgetReplica `protobuf:"bytes,10,opt,name=forget_replica,json=forgetReplica,proto3,oneof"`
 }
 
+type Command_PutExport struct {
+	// Set what may be read, by name.
+	PutExport *PutExport `protobuf:"bytes,11,opt,name=put_export,json=putExport,proto3,oneof"`
+}
+
+type Command_PutRoute struct {
+	// Set what is pulled, by name.
+	PutRoute *PutRoute `protobuf:"bytes,12,opt,name=put_route,json=putRoute,proto3,oneof"`
+}
+
+type Command_RecordFound struct {
+	// Source role: checkpoints were found complete.
+	RecordFound *RecordFound `protobuf:"bytes,13,opt,name=record_found,json=recordFound,proto3,oneof"`
+}
+
+type Command_ObserveSource struct {
+	// Target role: what the source says that it has.
+	ObserveSource *ObserveSource `protobuf:"bytes,14,opt,name=observe_source,json=observeSource,proto3,oneof"`
+}
+
 func (*Command_RaiseEpoch) isCommand_Op() {}
 
 func (*Command_PlanReplica) isCommand_Op() {}
@@ -240,6 +300,14 @@ func (*Command_PinReplica) isCommand_Op() {}
 func (*Command_RetireReplica) isCommand_Op() {}
 
 func (*Command_ForgetReplica) isCommand_Op() {}
+
+func (*Command_PutExport) isCommand_Op() {}
+
+func (*Command_PutRoute) isCommand_Op() {}
+
+func (*Command_RecordFound) isCommand_Op() {}
+
+func (*Command_ObserveSource) isCommand_Op() {}
 
 // Fence says for whom a command about a replica speaks. A command of another epoch or attempt than the state's is
 // refused, so a worker that slept through a change cannot undo it.
@@ -363,12 +431,8 @@ type PlanReplica struct {
 	Job string `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
 	// Where the replica will lie.
 	Uri string `protobuf:"bytes,4,opt,name=uri,proto3" json:"uri,omitempty"`
-	// CRC32C of the manifest that lists the files.
-	ManifestCrc32C uint32 `protobuf:"fixed32,5,opt,name=manifest_crc32c,json=manifestCrc32c,proto3" json:"manifest_crc32c,omitempty"`
-	// Files in the manifest.
-	FileCount int64 `protobuf:"varint,6,opt,name=file_count,json=fileCount,proto3" json:"file_count,omitempty"`
-	// Bytes in the manifest.
-	TotalBytes    int64 `protobuf:"varint,7,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// When the source's _metadata was completed, as the source found it: the age of the replica counts from here.
+	CompletedTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=completed_time,json=completedTime,proto3" json:"completed_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -431,25 +495,11 @@ func (x *PlanReplica) GetUri() string {
 	return ""
 }
 
-func (x *PlanReplica) GetManifestCrc32C() uint32 {
+func (x *PlanReplica) GetCompletedTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.ManifestCrc32C
+		return x.CompletedTime
 	}
-	return 0
-}
-
-func (x *PlanReplica) GetFileCount() int64 {
-	if x != nil {
-		return x.FileCount
-	}
-	return 0
-}
-
-func (x *PlanReplica) GetTotalBytes() int64 {
-	if x != nil {
-		return x.TotalBytes
-	}
-	return 0
+	return nil
 }
 
 // StartCopy says that files are being written from now on.
@@ -515,7 +565,15 @@ type MarkReady struct {
 	// For whom it speaks.
 	Fence *Fence `protobuf:"bytes,2,opt,name=fence,proto3" json:"fence,omitempty"`
 	// What an operator has to know before a restore.
-	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// CRC32C of the manifest that lists the files.
+	ManifestCrc32C uint32 `protobuf:"fixed32,4,opt,name=manifest_crc32c,json=manifestCrc32c,proto3" json:"manifest_crc32c,omitempty"`
+	// Files in the manifest.
+	FileCount int64 `protobuf:"varint,5,opt,name=file_count,json=fileCount,proto3" json:"file_count,omitempty"`
+	// Bytes in the manifest.
+	TotalBytes int64 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// Where the replica lies after all, when that differs from the plan; empty when it does not.
+	Uri           string `protobuf:"bytes,7,opt,name=uri,proto3" json:"uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -569,6 +627,34 @@ func (x *MarkReady) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *MarkReady) GetManifestCrc32C() uint32 {
+	if x != nil {
+		return x.ManifestCrc32C
+	}
+	return 0
+}
+
+func (x *MarkReady) GetFileCount() int64 {
+	if x != nil {
+		return x.FileCount
+	}
+	return 0
+}
+
+func (x *MarkReady) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *MarkReady) GetUri() string {
+	if x != nil {
+		return x.Uri
+	}
+	return ""
 }
 
 // SupersedeReplica gives a replica up because the source's files are gone or a newer checkpoint overtook it.
@@ -873,11 +959,225 @@ func (x *ForgetReplica) GetFence() *Fence {
 	return nil
 }
 
+// PutExport sets an export by its name. The same again is done already.
+type PutExport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export.
+	Export        *v1.Export `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutExport) Reset() {
+	*x = PutExport{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutExport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutExport) ProtoMessage() {}
+
+func (x *PutExport) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutExport.ProtoReflect.Descriptor instead.
+func (*PutExport) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PutExport) GetExport() *v1.Export {
+	if x != nil {
+		return x.Export
+	}
+	return nil
+}
+
+// PutRoute sets a route by its name. Its epoch is the state's and is not set by this. A route that has replicas keeps
+// its source and root: changing them is refused.
+type PutRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route.
+	Route         *v1.Route `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutRoute) Reset() {
+	*x = PutRoute{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutRoute) ProtoMessage() {}
+
+func (x *PutRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutRoute.ProtoReflect.Descriptor instead.
+func (*PutRoute) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PutRoute) GetRoute() *v1.Route {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+// RecordFound adds checkpoints to an export's catalogue. seq is given by the state: what is found later gets a higher
+// one. Of each job the newest are kept. What is there already is done already; so is what stands before it in the list,
+// of the same job and kind: it is older, and was pushed out.
+type RecordFound struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export's name.
+	Export string `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	// What was found, oldest first, each once.
+	Found         []*v1.FoundCheckpoint `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordFound) Reset() {
+	*x = RecordFound{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordFound) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordFound) ProtoMessage() {}
+
+func (x *RecordFound) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordFound.ProtoReflect.Descriptor instead.
+func (*RecordFound) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RecordFound) GetExport() string {
+	if x != nil {
+		return x.Export
+	}
+	return ""
+}
+
+func (x *RecordFound) GetFound() []*v1.FoundCheckpoint {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+// ObserveSource notes at the target what the source has, with the source's seq, and when the source was heard of.
+type ObserveSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's name.
+	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	// What the source found, by seq, each once. What is known already is done already.
+	Found []*v1.FoundCheckpoint `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
+	// When the source last saw its whole storage, on the target's clock: when it said so. Never goes back.
+	SeenTime      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=seen_time,json=seenTime,proto3" json:"seen_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveSource) Reset() {
+	*x = ObserveSource{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveSource) ProtoMessage() {}
+
+func (x *ObserveSource) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveSource.ProtoReflect.Descriptor instead.
+func (*ObserveSource) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ObserveSource) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *ObserveSource) GetFound() []*v1.FoundCheckpoint {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *ObserveSource) GetSeenTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenTime
+	}
+	return nil
+}
+
 var File_ckptferry_raft_v1_command_proto protoreflect.FileDescriptor
 
 const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1fckptferry/raft/v1/command.proto\x12\x11ckptferry.raft.v1\x1a\x1ackptferry/v1/replica.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x05\n" +
+	"\x1fckptferry/raft/v1/command.proto\x12\x11ckptferry.raft.v1\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\a\n" +
 	"\aCommand\x12;\n" +
 	"\vproposed_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"proposedAt\x12@\n" +
@@ -894,7 +1194,12 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"pinReplica\x12I\n" +
 	"\x0eretire_replica\x18\t \x01(\v2 .ckptferry.raft.v1.RetireReplicaH\x00R\rretireReplica\x12I\n" +
 	"\x0eforget_replica\x18\n" +
-	" \x01(\v2 .ckptferry.raft.v1.ForgetReplicaH\x00R\rforgetReplicaB\x04\n" +
+	" \x01(\v2 .ckptferry.raft.v1.ForgetReplicaH\x00R\rforgetReplica\x12=\n" +
+	"\n" +
+	"put_export\x18\v \x01(\v2\x1c.ckptferry.raft.v1.PutExportH\x00R\tputExport\x12:\n" +
+	"\tput_route\x18\f \x01(\v2\x1b.ckptferry.raft.v1.PutRouteH\x00R\bputRoute\x12C\n" +
+	"\frecord_found\x18\r \x01(\v2\x1e.ckptferry.raft.v1.RecordFoundH\x00R\vrecordFound\x12I\n" +
+	"\x0eobserve_source\x18\x0e \x01(\v2 .ckptferry.raft.v1.ObserveSourceH\x00R\robserveSourceB\x04\n" +
 	"\x02op\"7\n" +
 	"\x05Fence\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
@@ -902,24 +1207,26 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"RaiseEpoch\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xf9\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xd3\x01\n" +
 	"\vPlanReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x10\n" +
 	"\x03job\x18\x03 \x01(\tR\x03job\x12\x10\n" +
-	"\x03uri\x18\x04 \x01(\tR\x03uri\x12'\n" +
-	"\x0fmanifest_crc32c\x18\x05 \x01(\aR\x0emanifestCrc32c\x12\x1d\n" +
-	"\n" +
-	"file_count\x18\x06 \x01(\x03R\tfileCount\x12\x1f\n" +
-	"\vtotal_bytes\x18\a \x01(\x03R\n" +
-	"totalBytes\"j\n" +
+	"\x03uri\x18\x04 \x01(\tR\x03uri\x12A\n" +
+	"\x0ecompleted_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcompletedTime\"j\n" +
 	"\tStartCopy\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
-	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"\x86\x01\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"\x81\x02\n" +
 	"\tMarkReady\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\x89\x01\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12'\n" +
+	"\x0fmanifest_crc32c\x18\x04 \x01(\aR\x0emanifestCrc32c\x12\x1d\n" +
+	"\n" +
+	"file_count\x18\x05 \x01(\x03R\tfileCount\x12\x1f\n" +
+	"\vtotal_bytes\x18\x06 \x01(\x03R\n" +
+	"totalBytes\x12\x10\n" +
+	"\x03uri\x18\a \x01(\tR\x03uri\"\x89\x01\n" +
 	"\x10SupersedeReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x16\n" +
@@ -938,7 +1245,18 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"n\n" +
 	"\rForgetReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
-	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fenceB\xca\x01\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"9\n" +
+	"\tPutExport\x12,\n" +
+	"\x06export\x18\x01 \x01(\v2\x14.ckptferry.v1.ExportR\x06export\"5\n" +
+	"\bPutRoute\x12)\n" +
+	"\x05route\x18\x01 \x01(\v2\x13.ckptferry.v1.RouteR\x05route\"Z\n" +
+	"\vRecordFound\x12\x16\n" +
+	"\x06export\x18\x01 \x01(\tR\x06export\x123\n" +
+	"\x05found\x18\x02 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05found\"\x93\x01\n" +
+	"\rObserveSource\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\tR\x05route\x123\n" +
+	"\x05found\x18\x02 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05found\x127\n" +
+	"\tseen_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bseenTimeB\xca\x01\n" +
 	"\x15com.ckptferry.raft.v1B\fCommandProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1;raftv1\xa2\x02\x03CRX\xaa\x02\x11Ckptferry.Raft.V1\xca\x02\x11Ckptferry\\Raft\\V1\xe2\x02\x1dCkptferry\\Raft\\V1\\GPBMetadata\xea\x02\x13Ckptferry::Raft::V1b\x06proto3"
 
 var (
@@ -953,7 +1271,7 @@ func file_ckptferry_raft_v1_command_proto_rawDescGZIP() []byte {
 	return file_ckptferry_raft_v1_command_proto_rawDescData
 }
 
-var file_ckptferry_raft_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_ckptferry_raft_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_ckptferry_raft_v1_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: ckptferry.raft.v1.Command
 	(*Fence)(nil),                 // 1: ckptferry.raft.v1.Fence
@@ -966,11 +1284,18 @@ var file_ckptferry_raft_v1_command_proto_goTypes = []any{
 	(*PinReplica)(nil),            // 8: ckptferry.raft.v1.PinReplica
 	(*RetireReplica)(nil),         // 9: ckptferry.raft.v1.RetireReplica
 	(*ForgetReplica)(nil),         // 10: ckptferry.raft.v1.ForgetReplica
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*v1.CheckpointKey)(nil),      // 12: ckptferry.v1.CheckpointKey
+	(*PutExport)(nil),             // 11: ckptferry.raft.v1.PutExport
+	(*PutRoute)(nil),              // 12: ckptferry.raft.v1.PutRoute
+	(*RecordFound)(nil),           // 13: ckptferry.raft.v1.RecordFound
+	(*ObserveSource)(nil),         // 14: ckptferry.raft.v1.ObserveSource
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*v1.CheckpointKey)(nil),      // 16: ckptferry.v1.CheckpointKey
+	(*v1.Export)(nil),             // 17: ckptferry.v1.Export
+	(*v1.Route)(nil),              // 18: ckptferry.v1.Route
+	(*v1.FoundCheckpoint)(nil),    // 19: ckptferry.v1.FoundCheckpoint
 }
 var file_ckptferry_raft_v1_command_proto_depIdxs = []int32{
-	11, // 0: ckptferry.raft.v1.Command.proposed_at:type_name -> google.protobuf.Timestamp
+	15, // 0: ckptferry.raft.v1.Command.proposed_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: ckptferry.raft.v1.Command.raise_epoch:type_name -> ckptferry.raft.v1.RaiseEpoch
 	3,  // 2: ckptferry.raft.v1.Command.plan_replica:type_name -> ckptferry.raft.v1.PlanReplica
 	4,  // 3: ckptferry.raft.v1.Command.start_copy:type_name -> ckptferry.raft.v1.StartCopy
@@ -980,27 +1305,37 @@ var file_ckptferry_raft_v1_command_proto_depIdxs = []int32{
 	8,  // 7: ckptferry.raft.v1.Command.pin_replica:type_name -> ckptferry.raft.v1.PinReplica
 	9,  // 8: ckptferry.raft.v1.Command.retire_replica:type_name -> ckptferry.raft.v1.RetireReplica
 	10, // 9: ckptferry.raft.v1.Command.forget_replica:type_name -> ckptferry.raft.v1.ForgetReplica
-	12, // 10: ckptferry.raft.v1.PlanReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 11: ckptferry.raft.v1.PlanReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	12, // 12: ckptferry.raft.v1.StartCopy.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 13: ckptferry.raft.v1.StartCopy.fence:type_name -> ckptferry.raft.v1.Fence
-	12, // 14: ckptferry.raft.v1.MarkReady.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 15: ckptferry.raft.v1.MarkReady.fence:type_name -> ckptferry.raft.v1.Fence
-	12, // 16: ckptferry.raft.v1.SupersedeReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 17: ckptferry.raft.v1.SupersedeReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	12, // 18: ckptferry.raft.v1.FailReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 19: ckptferry.raft.v1.FailReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	12, // 20: ckptferry.raft.v1.PinReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 21: ckptferry.raft.v1.PinReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	12, // 22: ckptferry.raft.v1.RetireReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 23: ckptferry.raft.v1.RetireReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	12, // 24: ckptferry.raft.v1.ForgetReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 25: ckptferry.raft.v1.ForgetReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	11, // 10: ckptferry.raft.v1.Command.put_export:type_name -> ckptferry.raft.v1.PutExport
+	12, // 11: ckptferry.raft.v1.Command.put_route:type_name -> ckptferry.raft.v1.PutRoute
+	13, // 12: ckptferry.raft.v1.Command.record_found:type_name -> ckptferry.raft.v1.RecordFound
+	14, // 13: ckptferry.raft.v1.Command.observe_source:type_name -> ckptferry.raft.v1.ObserveSource
+	16, // 14: ckptferry.raft.v1.PlanReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 15: ckptferry.raft.v1.PlanReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	15, // 16: ckptferry.raft.v1.PlanReplica.completed_time:type_name -> google.protobuf.Timestamp
+	16, // 17: ckptferry.raft.v1.StartCopy.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 18: ckptferry.raft.v1.StartCopy.fence:type_name -> ckptferry.raft.v1.Fence
+	16, // 19: ckptferry.raft.v1.MarkReady.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 20: ckptferry.raft.v1.MarkReady.fence:type_name -> ckptferry.raft.v1.Fence
+	16, // 21: ckptferry.raft.v1.SupersedeReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 22: ckptferry.raft.v1.SupersedeReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	16, // 23: ckptferry.raft.v1.FailReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 24: ckptferry.raft.v1.FailReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	16, // 25: ckptferry.raft.v1.PinReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 26: ckptferry.raft.v1.PinReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	16, // 27: ckptferry.raft.v1.RetireReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 28: ckptferry.raft.v1.RetireReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	16, // 29: ckptferry.raft.v1.ForgetReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 30: ckptferry.raft.v1.ForgetReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	17, // 31: ckptferry.raft.v1.PutExport.export:type_name -> ckptferry.v1.Export
+	18, // 32: ckptferry.raft.v1.PutRoute.route:type_name -> ckptferry.v1.Route
+	19, // 33: ckptferry.raft.v1.RecordFound.found:type_name -> ckptferry.v1.FoundCheckpoint
+	19, // 34: ckptferry.raft.v1.ObserveSource.found:type_name -> ckptferry.v1.FoundCheckpoint
+	15, // 35: ckptferry.raft.v1.ObserveSource.seen_time:type_name -> google.protobuf.Timestamp
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_raft_v1_command_proto_init() }
@@ -1018,6 +1353,10 @@ func file_ckptferry_raft_v1_command_proto_init() {
 		(*Command_PinReplica)(nil),
 		(*Command_RetireReplica)(nil),
 		(*Command_ForgetReplica)(nil),
+		(*Command_PutExport)(nil),
+		(*Command_PutRoute)(nil),
+		(*Command_RecordFound)(nil),
+		(*Command_ObserveSource)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1025,7 +1364,7 @@ func file_ckptferry_raft_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_raft_v1_command_proto_rawDesc), len(file_ckptferry_raft_v1_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -32,7 +33,9 @@ type Snapshot struct {
 	// Routes by name.
 	Routes []*Route `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"`
 	// Replicas by route, JobID, checkpoint id and checksum.
-	Replicas      []*ReplicaState `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas []*ReplicaState `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Exports by name.
+	Exports       []*Catalogue `protobuf:"bytes,5,rep,name=exports,proto3" json:"exports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -95,13 +98,26 @@ func (x *Snapshot) GetReplicas() []*ReplicaState {
 	return nil
 }
 
+func (x *Snapshot) GetExports() []*Catalogue {
+	if x != nil {
+		return x.Exports
+	}
+	return nil
+}
+
 // Route is what the state knows of one route.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The epoch.
-	Epoch         uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// What was applied; absent for a route that only has an epoch.
+	Config *v1.Route `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
+	// What is known of the source, by seq.
+	Known []*v1.FoundCheckpoint `protobuf:"bytes,4,rep,name=known,proto3" json:"known,omitempty"`
+	// When the source was last heard of; absent before the first time.
+	SeenTime      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=seen_time,json=seenTime,proto3" json:"seen_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -150,6 +166,91 @@ func (x *Route) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Route) GetConfig() *v1.Route {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *Route) GetKnown() []*v1.FoundCheckpoint {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+func (x *Route) GetSeenTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenTime
+	}
+	return nil
+}
+
+// Catalogue is an export and what was found below it.
+type Catalogue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export.
+	Export *v1.Export `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	// The last seq that was given.
+	LastSeq uint64 `protobuf:"varint,2,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
+	// What was found, by seq.
+	Found         []*v1.FoundCheckpoint `protobuf:"bytes,3,rep,name=found,proto3" json:"found,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Catalogue) Reset() {
+	*x = Catalogue{}
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Catalogue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Catalogue) ProtoMessage() {}
+
+func (x *Catalogue) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Catalogue.ProtoReflect.Descriptor instead.
+func (*Catalogue) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Catalogue) GetExport() *v1.Export {
+	if x != nil {
+		return x.Export
+	}
+	return nil
+}
+
+func (x *Catalogue) GetLastSeq() uint64 {
+	if x != nil {
+		return x.LastSeq
+	}
+	return 0
+}
+
+func (x *Catalogue) GetFound() []*v1.FoundCheckpoint {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
 // ReplicaState is a replica and who may change it.
 type ReplicaState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -163,7 +264,7 @@ type ReplicaState struct {
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +276,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +289,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ReplicaState) GetReplica() *v1.Replica {
@@ -209,15 +310,23 @@ var File_ckptferry_raft_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_ckptferry_raft_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" ckptferry/raft/v1/snapshot.proto\x12\x11ckptferry.raft.v1\x1a\x1fckptferry/raft/v1/command.proto\x1a\x1ackptferry/v1/replica.proto\"\xc5\x01\n" +
+	" ckptferry/raft/v1/snapshot.proto\x12\x11ckptferry.raft.v1\x1a\x1fckptferry/raft/v1/command.proto\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x01\n" +
 	"\bSnapshot\x12%\n" +
 	"\x0eformat_version\x18\x01 \x01(\rR\rformatVersion\x12#\n" +
 	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\x120\n" +
 	"\x06routes\x18\x03 \x03(\v2\x18.ckptferry.raft.v1.RouteR\x06routes\x12;\n" +
-	"\breplicas\x18\x04 \x03(\v2\x1f.ckptferry.raft.v1.ReplicaStateR\breplicas\"1\n" +
+	"\breplicas\x18\x04 \x03(\v2\x1f.ckptferry.raft.v1.ReplicaStateR\breplicas\x126\n" +
+	"\aexports\x18\x05 \x03(\v2\x1c.ckptferry.raft.v1.CatalogueR\aexports\"\xcc\x01\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"~\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12+\n" +
+	"\x06config\x18\x03 \x01(\v2\x13.ckptferry.v1.RouteR\x06config\x123\n" +
+	"\x05known\x18\x04 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05known\x127\n" +
+	"\tseen_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bseenTime\"\x89\x01\n" +
+	"\tCatalogue\x12,\n" +
+	"\x06export\x18\x01 \x01(\v2\x14.ckptferry.v1.ExportR\x06export\x12\x19\n" +
+	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x123\n" +
+	"\x05found\x18\x03 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05found\"~\n" +
 	"\fReplicaState\x12/\n" +
 	"\areplica\x18\x01 \x01(\v2\x15.ckptferry.v1.ReplicaR\areplica\x12=\n" +
 	"\rplanned_under\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\fplannedUnderB\xcb\x01\n" +
@@ -235,24 +344,35 @@ func file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_ckptferry_raft_v1_snapshot_proto_rawDescData
 }
 
-var file_ckptferry_raft_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_ckptferry_raft_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_ckptferry_raft_v1_snapshot_proto_goTypes = []any{
-	(*Snapshot)(nil),     // 0: ckptferry.raft.v1.Snapshot
-	(*Route)(nil),        // 1: ckptferry.raft.v1.Route
-	(*ReplicaState)(nil), // 2: ckptferry.raft.v1.ReplicaState
-	(*v1.Replica)(nil),   // 3: ckptferry.v1.Replica
-	(*Fence)(nil),        // 4: ckptferry.raft.v1.Fence
+	(*Snapshot)(nil),              // 0: ckptferry.raft.v1.Snapshot
+	(*Route)(nil),                 // 1: ckptferry.raft.v1.Route
+	(*Catalogue)(nil),             // 2: ckptferry.raft.v1.Catalogue
+	(*ReplicaState)(nil),          // 3: ckptferry.raft.v1.ReplicaState
+	(*v1.Route)(nil),              // 4: ckptferry.v1.Route
+	(*v1.FoundCheckpoint)(nil),    // 5: ckptferry.v1.FoundCheckpoint
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*v1.Export)(nil),             // 7: ckptferry.v1.Export
+	(*v1.Replica)(nil),            // 8: ckptferry.v1.Replica
+	(*Fence)(nil),                 // 9: ckptferry.raft.v1.Fence
 }
 var file_ckptferry_raft_v1_snapshot_proto_depIdxs = []int32{
-	1, // 0: ckptferry.raft.v1.Snapshot.routes:type_name -> ckptferry.raft.v1.Route
-	2, // 1: ckptferry.raft.v1.Snapshot.replicas:type_name -> ckptferry.raft.v1.ReplicaState
-	3, // 2: ckptferry.raft.v1.ReplicaState.replica:type_name -> ckptferry.v1.Replica
-	4, // 3: ckptferry.raft.v1.ReplicaState.planned_under:type_name -> ckptferry.raft.v1.Fence
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	1,  // 0: ckptferry.raft.v1.Snapshot.routes:type_name -> ckptferry.raft.v1.Route
+	3,  // 1: ckptferry.raft.v1.Snapshot.replicas:type_name -> ckptferry.raft.v1.ReplicaState
+	2,  // 2: ckptferry.raft.v1.Snapshot.exports:type_name -> ckptferry.raft.v1.Catalogue
+	4,  // 3: ckptferry.raft.v1.Route.config:type_name -> ckptferry.v1.Route
+	5,  // 4: ckptferry.raft.v1.Route.known:type_name -> ckptferry.v1.FoundCheckpoint
+	6,  // 5: ckptferry.raft.v1.Route.seen_time:type_name -> google.protobuf.Timestamp
+	7,  // 6: ckptferry.raft.v1.Catalogue.export:type_name -> ckptferry.v1.Export
+	5,  // 7: ckptferry.raft.v1.Catalogue.found:type_name -> ckptferry.v1.FoundCheckpoint
+	8,  // 8: ckptferry.raft.v1.ReplicaState.replica:type_name -> ckptferry.v1.Replica
+	9,  // 9: ckptferry.raft.v1.ReplicaState.planned_under:type_name -> ckptferry.raft.v1.Fence
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_raft_v1_snapshot_proto_init() }
@@ -267,7 +387,7 @@ func file_ckptferry_raft_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_raft_v1_snapshot_proto_rawDesc), len(file_ckptferry_raft_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
+	"github.com/ckptferry/ckptferry/rpc"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var (
+		f     clientFlags
+		again bool
+	)
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "What one agent knows: its group, the exports it watches, the routes it pulls, the copies under way",
+		Long: `Asks one agent. Polls, copies and problems are said by the leader of the group alone: of another agent's answer
+the leader's name is printed, ask that one.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.watched(cmd.Context(), again, func(ctx context.Context, a *app) error {
+				status, err := f.status(ctx)
+				if err != nil {
+					return err
+				}
+				a.noteFreshness(status.GetRead())
+				if leader := status.GetLeader(); leader != "" && leader != status.GetAgent() {
+					a.note("agent %s leads: it alone knows of polls, copies and problems", leader)
+				}
+				if f.output == "json" {
+					return a.printMessage(status)
+				}
+				return a.printStatus(status)
+			})
+		},
+	}
+	f.register(c)
+	watchFlag(c, &again)
+	return c
+}
+
+func (f clientFlags) status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error) {
+	var status *ckptferryv1.GetStatusResponse
+	err := f.ask(ctx, func(ctx context.Context, agent api) (err error) {
+		status, err = agent.Status(ctx)
+		return err
+	})
+	return status, err
+}
+
+func (a *app) raftCommand() *cobra.Command {
+	c := &cobra.Command{Use: "raft", Short: "The Raft group of a datacenter", Args: cobra.NoArgs, RunE: needSubcommand}
+	var f clientFlags
+	status := &cobra.Command{
+		Use:   "status",
+		Short: "The voters and the leader, as one agent sees them; exit code 4 without a leader",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			status, err := f.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if f.output == "json" {
+				err = a.printMessage(raftPart(status))
+			} else {
+				err = a.printVoters(status)
+			}
+			if err == nil && status.GetLeader() == "" {
+				return fmt.Errorf("agent %s knows no leader: a majority of the voters must be up and reach each other: %w", status.GetAgent(), rpc.ErrUnavailable)
+			}
+			return err
+		},
+	}
+	f.register(status)
+	c.AddCommand(status)
+	return c
+}
+
+// raftPart leaves of a status what is about the group.
+func raftPart(s *ckptferryv1.GetStatusResponse) *ckptferryv1.GetStatusResponse {
+	return &ckptferryv1.GetStatusResponse{
+		Agent: s.GetAgent(), Datacenter: s.GetDatacenter(), Version: s.GetVersion(), Leader: s.GetLeader(),
+		RaftState: s.GetRaftState(), Voters: s.GetVoters(), Read: s.GetRead(),
+	}
+}
+
+func (a *app) printVoters(s *ckptferryv1.GetStatusResponse) error {
+	var rows [][]string
+	for _, v := range s.GetVoters() {
+		role := "follower"
+		switch {
+		case v.GetLeader():
+			role = "leader"
+		case s.GetLeader() == "":
+			role = "unknown"
+		}
+		rows = append(rows, []string{v.GetId(), orDash(v.GetAddress()), role})
+	}
+	return a.printTable("AGENT ADDRESS ROLE", rows)
+}
+
+func (a *app) printStatus(s *ckptferryv1.GetStatusResponse) error {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "agent\t%s in %s, version %s\n", s.GetAgent(), s.GetDatacenter(), orDash(s.GetVersion()))
+	fmt.Fprintf(w, "group\t%d voters, leader %s, this one is %s\n", len(s.GetVoters()), orNone(s.GetLeader()), s.GetRaftState())
+	now := s.GetRead().GetReadTime().AsTime()
+	err := errors.Join(
+		section(w, "export\tjobs\tpolled\tproblem", s.GetExports(), func(e *ckptferryv1.ExportStatus) []any {
+			polled := "-"
+			if e.GetPolledTime() != nil {
+				polled = ago(now, e.GetPolledTime().AsTime()) + ", took " + durationCell(e.GetPollDuration())
+			}
+			return []any{e.GetExport(), countCell(e.JobCount), polled, orDash(e.GetProblem())}
+		}),
+		section(w, "route\tjobs\tsource heard of\tproblem", s.GetRoutes(), func(r *ckptferryv1.RouteStatus) []any {
+			seen := "never"
+			if r.GetSourceSeenTime() != nil {
+				seen = ago(now, r.GetSourceSeenTime().AsTime())
+			}
+			return []any{r.GetRoute(), countCell(r.JobCount), seen, orDash(r.GetProblem())}
+		}),
+		section(w, "copy\tcheckpoint\tfiles\tbytes", s.GetTransfers(), func(t *ckptferryv1.Transfer) []any {
+			return []any{
+				t.GetRoute() + "/" + t.GetJob(), fmt.Sprintf("%d (%s)", t.GetCheckpointId(), orDash(t.GetPhase())),
+				fmt.Sprintf("%d of %d", t.GetFilesDone(), t.GetFileCount()),
+				fmt.Sprintf("%s of %s, for %s", humanBytes(t.GetBytesDone()), humanBytes(t.GetTotalBytes()), humanDuration(now.Sub(t.GetStartedTime().AsTime()))),
+			}
+		}),
+		w.Flush(),
+	)
+	if err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+// section prints rows under a head line after an empty one; nothing when there are none.
+func section[T any](w io.Writer, head string, rows []T, cells func(T) []any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "\n%s\n", head); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		for i, cell := range cells(row) {
+			separator := "\t"
+			if i == 0 {
+				separator = ""
+			}
+			if _, err := fmt.Fprintf(w, "%s%v", separator, cell); err != nil {
+				return err
+			}
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ago is how long before now something was; clocks of two machines may make it negative, which nobody wants to read.
+func ago(now, then time.Time) string { return humanDuration(max(now.Sub(then), 0)) + " ago" }
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
+	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator"
+)
+
+// Agent works for its group while it leads it. Its methods are safe for concurrent use.
+type Agent struct {
+	cfg Config
+
+	mu        sync.Mutex // guards what only the worker knows
+	polls     map[string]pollStatus
+	pulls     map[string]pullStatus
+	transfers map[raftstore.Key]*transfer
+	heard     map[[2]string]heardJob       // by route and job
+	copied    map[string]Total             // by route, of copies that have ended; kept from one leadership to the next
+	limits    map[string]*replicator.Limit // by route; as long as copied
+
+	link *replicator.Limit // of all routes together
+}
+
+// New checks the configuration. Nothing runs before Run.
+func New(cfg Config) (*Agent, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a := &Agent{cfg: cfg, copied: map[string]Total{}, limits: map[string]*replicator.Limit{}, link: replicator.NewLimit(cfg.LinkBytesPerSecond)}
+	a.forget()
+	return a, nil
+}
+
+// forget drops what a leader knew when it no longer leads.
+func (a *Agent) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.polls, a.pulls, a.transfers = map[string]pollStatus{}, map[string]pullStatus{}, map[raftstore.Key]*transfer{}
+	a.heard = map[[2]string]heardJob{}
+}
+
+// Run works in both roles whenever this agent leads: it watches each export and pulls each route of the state, also as
+// they change. It returns nil when ctx has ended and everything that it started has stopped, or the group's error.
+// What it was doing then goes on where it was when some agent leads again.
+func (a *Agent) Run(ctx context.Context) error {
+	err := a.cfg.Group.WhileLeader(ctx, func(ctx context.Context, number uint64) error {
+		a.cfg.Log.Info("leading", "agent", a.cfg.ID, "term", number)
+		t := &term{agent: a, cfg: a.cfg, workers: map[string]*worker{}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
+			held: map[string]failure{}, denied: map[string]map[lane]bool{}, waiting: map[lane]time.Time{}, done: make(chan outcome)}
+		defer a.forget()
+		t.lead(ctx)
+		a.cfg.Log.Info("not leading any more", "agent", a.cfg.ID, "term", number)
+		return nil
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// term is one leadership. Its fields belong to lead's goroutine.
+type term struct {
+	agent *Agent
+	cfg   Config
+
+	tasks   sync.WaitGroup
+	workers map[string]*worker
+
+	// The copies: see coordinate.go.
+	running  map[lane]*running
+	failures map[raftstore.Key]failure
+	held     map[string]failure       // by route: its target takes nothing at the moment
+	denied   map[string]map[lane]bool // by route: who lacked a permission since a copy got through
+	waiting  map[lane]time.Time       // since when
+	leftover map[raftstore.Key]bool
+	done     chan outcome
+}
+
+// worker watches one export or one route.
+type worker struct {
+	as     []string // what it was started for
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// lead works until ctx ends, and then waits for everything that it started.
+func (t *term) lead(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer t.tasks.Wait()
+	defer cancel()
+	t.takeOver(t.cfg.Group.View())
+	for {
+		changed := t.cfg.Group.Changed()
+		began := time.Now()
+		view := t.cfg.Group.View()
+		t.agent.throttle(view)
+		t.watch(ctx, view)
+		again := t.coordinate(ctx, view)
+		// A pass costs more the more jobs there are. Breathing in between bounds what it takes of a busy group's leader.
+		if pause := min(4*time.Since(began), time.Second); pause > time.Millisecond {
+			if sleep(ctx, pause) != nil {
+				return
+			}
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-changed:
+		case <-timer.C:
+		case o := <-t.done:
+			t.ended(o)
+		}
+		timer.Stop()
+	}
+}
+
+// watch starts and stops the work on exports and routes as they change.
+func (t *term) watch(ctx context.Context, view raftstore.View) {
+	wanted := map[string]bool{}
+	for _, e := range view.Exports() {
+		key := "export " + e.Name
+		wanted[key] = true
+		t.keep(ctx, key, e.Bases, func(ctx context.Context) { t.watchExport(ctx, e) })
+	}
+	for _, r := range view.Routes() {
+		key := "route " + r.Name
+		wanted[key] = true
+		t.keep(ctx, key, []string{r.FromDC, r.FromExport, fmt.Sprintf("%q", r.Include), fmt.Sprintf("%q", r.Exclude)},
+			func(ctx context.Context) { t.pull(ctx, r) })
+	}
+	for key, w := range t.workers {
+		if !wanted[key] {
+			w.cancel()
+			delete(t.workers, key)
+		}
+	}
+}
+
+// keep has a worker run as it is wanted: another one takes its place when that is something else, once it has ended.
+func (t *term) keep(ctx context.Context, key string, as []string, run func(context.Context)) {
+	before := make(chan struct{})
+	if old := t.workers[key]; old == nil {
+		close(before)
+	} else if slices.Equal(old.as, as) {
+		return
+	} else {
+		old.cancel()
+		before = old.ended
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	w := &worker{as: as, cancel: cancel, ended: make(chan struct{})}
+	t.workers[key] = w
+	t.tasks.Go(func() {
+		defer close(w.ended)
+		<-before
+		if ctx.Err() == nil {
+			run(ctx)
+		}
+	})
+}
+
+// propose has the group agree on a command. It asks again while nobody can say whether the group did, or the group
+// hands its leadership over, until ctx ends: then somebody else leads and goes on. What the state refuses is an error.
+func (t *term) propose(ctx context.Context, cmd *raftv1.Command) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := t.cfg.Group.Propose(ctx, cmd)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.Is(err, raftstore.ErrOutcomeUnknown) && !errors.Is(err, raftstore.ErrNotLeader) {
+			return err
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

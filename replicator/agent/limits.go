@@ -1,0 +1,33 @@
+package agent
+
+import (
+	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator"
+)
+
+// SetLinkRate bounds what all copies of this agent together read at their sources; 0: no bound. Copies under way follow.
+func (a *Agent) SetLinkRate(bytesPerSecond int64) { a.link.Set(bytesPerSecond) }
+
+// throttle has the routes' limits follow the state, so that copies under way do too.
+func (a *Agent) throttle(view raftstore.View) {
+	for _, r := range view.Routes() {
+		a.limitOf(r.Name).Set(r.BytesPerSecond)
+	}
+}
+
+// limitOf is the limit that all copies of a route share.
+func (a *Agent) limitOf(route string) *replicator.Limit {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	limit := a.limits[route]
+	if limit == nil {
+		limit = replicator.NewLimit(0)
+		a.limits[route] = limit
+	}
+	return limit
+}
+
+// limitsOf are the limits that a copy of a route keeps to.
+func (a *Agent) limitsOf(route string) []*replicator.Limit {
+	return []*replicator.Limit{a.limitOf(route), a.link}
+}
