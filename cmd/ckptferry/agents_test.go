@@ -67,8 +67,8 @@ func startAgent(t *testing.T, config string) *process {
 	case <-ready:
 	case <-p.drained:
 		t.Fatalf("agent %s ended before it was ready", config)
-	case <-time.After(10 * time.Second):
-		t.Fatalf("agent %s was not ready in 10 s", config)
+	case <-time.After(30 * time.Second):
+		t.Fatalf("agent %s was not ready in 30 s", config)
 	}
 	return p
 }
@@ -96,8 +96,8 @@ func (p *process) end(t *testing.T, signal os.Signal) int {
 	}
 	select {
 	case <-p.drained:
-	case <-time.After(15 * time.Second):
-		t.Fatalf("agent did not end within 15 s of %v", signal)
+	case <-time.After(30 * time.Second):
+		t.Fatalf("agent did not end within 30 s of %v", signal)
 	}
 	_ = p.cmd.Wait()
 	return p.cmd.ProcessState.ExitCode()
@@ -123,7 +123,7 @@ func mustFerry(t *testing.T, want int, args ...string) string {
 // until waits for a condition, and says what was last seen when it doesn't come.
 func until(t *testing.T, what string, holds func() (bool, string)) {
 	t.Helper()
-	deadline, again := time.After(20*time.Second), time.NewTicker(20*time.Millisecond)
+	deadline, again := time.After(time.Minute), time.NewTicker(20*time.Millisecond)
 	defer again.Stop()
 	for {
 		ok, seen := holds()
@@ -133,7 +133,7 @@ func until(t *testing.T, what string, holds func() (bool, string)) {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatalf("waited 20 s for: %s\nlast seen: %s", what, seen)
+			t.Fatalf("waited a minute for: %s\nlast seen: %s", what, seen)
 		}
 	}
 }
@@ -164,7 +164,7 @@ node: {id: %[1]s-a, dc: %[1]s, data_dir: %[1]s-data}
 listen: {api: "127.0.0.1:0", peer: "127.0.0.1:0", http: "127.0.0.1:0"}
 stores: %[2]s
 datacenters: %[3]s
-limits: {poll: 50ms, silent_after: 1s}
+limits: {poll: 50ms, silent_after: 3s}
 log: {format: json}
 `
 	// Flink wrote the fixture below /dc-a, so that is what it is called; it lies elsewhere.
