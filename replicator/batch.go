@@ -117,13 +117,13 @@ func without(copies []*fileCopy, failed func(*fileCopy) bool) []*fileCopy {
 type inTurn struct {
 	files  []planFile
 	opened fsutil.Opened // nil: each is opened by itself
-	among  map[int]bool  // the files that are opened by it
+	turn   []int         // the files that it gives next, in order
 }
 
 // openInTurn asks for the files together where their file system can do that: over a long link the answer to one
 // question at a time is what is waited for.
 func (c *copier) openInTurn(ctx context.Context, files []int) *inTurn {
-	t := &inTurn{files: c.plan.files, among: map[int]bool{}}
+	t := &inTurn{files: c.plan.files}
 	var all fsutil.AllOpener
 	var names []string
 	for _, i := range files {
@@ -133,7 +133,7 @@ func (c *copier) openInTurn(ctx context.Context, files []int) *inTurn {
 			continue
 		}
 		all, names = opener, append(names, f.from.name)
-		t.among[i] = true
+		t.turn = append(t.turn, i)
 	}
 	if len(names) < 2 {
 		return t
@@ -145,12 +145,15 @@ func (c *copier) openInTurn(ctx context.Context, files []int) *inTurn {
 	return t
 }
 
-// opener opens file i. The files are opened in order.
+// opener opens file i. One whose turn it is not is opened by itself: what comes next is never taken for another file.
 func (t *inTurn) opener(i int) func(context.Context) (io.ReadCloser, error) {
-	if t.opened != nil && t.among[i] {
-		return t.opened.Next
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		if t.opened != nil && len(t.turn) > 0 && t.turn[0] == i {
+			t.turn = t.turn[1:]
+			return t.opened.Next(ctx)
+		}
+		return t.files[i].open(ctx)
 	}
-	return t.files[i].open
 }
 
 func (t *inTurn) close() {

@@ -1,7 +1,9 @@
 package replicator
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -102,4 +104,42 @@ func TestSmallFilesAreOpenedTogetherWhereTheSourceCan(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAFileWhoseTurnItIsNotIsOpenedByItself(t *testing.T) {
+	source := manySmall(t, 3)
+	from := farOpener{Opener: newStores(t), together: &atomic.Int64{}, alone: &atomic.Int64{}}
+	p, err := makePlan(t.Context(), newStores(t), mustDefaults(t, Request{Source: source, Target: fileURI(t.TempDir()), SourceOpener: from}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := (&copier{plan: p}).openInTurn(t.Context(), []int{0, 1, 2})
+	defer sources.close()
+	for _, i := range []int{1, 0, 2} { // nobody asked for 0 when 1 was opened
+		r, err := sources.opener(i)(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if err = errors.Join(err, r.Close()); err != nil {
+			t.Fatal(err)
+		}
+		alone, err := p.files[i].open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := io.ReadAll(alone)
+		if err = errors.Join(err, alone.Close()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("file %d: %q, want %q (%v)", i, got, want, err)
+		}
+	}
+}
+
+func mustDefaults(t *testing.T, req Request) Request {
+	t.Helper()
+	req, err := req.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
 }

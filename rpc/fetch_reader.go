@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/ckptferry/ckptferry/fsutil"
 	peerv1 "github.com/ckptferry/ckptferry/proto/ckptferry/peer/v1"
 )
@@ -21,6 +23,7 @@ type fetchReader struct {
 	pool    *fetchPool
 	stream  *fetchStream
 	where   fsutil.URI
+	asked   *peerv1.Place
 	ctx     func() error // the error of the ctx that bounds the reading
 	unwatch func() bool  // ends the watch on ctx; false when it struck
 	left    int64        // bytes that may still come; negative: no bound is known
@@ -35,7 +38,7 @@ type fetchReader struct {
 }
 
 func newFetchReader(ctx context.Context, pool *fetchPool, s *fetchStream, req *peerv1.FetchRequest) *fetchReader {
-	r := &fetchReader{pool: pool, stream: s, ctx: ctx.Err, left: -1}
+	r := &fetchReader{pool: pool, stream: s, asked: req.GetFile(), ctx: ctx.Err, left: -1}
 	if req.GetPrefixLength() > 0 {
 		r.left = req.GetPrefixLength() - req.GetOffset()
 	}
@@ -98,6 +101,8 @@ func (r *fetchReader) take(answer *peerv1.FetchResponse) error {
 		return nil
 	case *peerv1.FetchResponse_End:
 		switch end := part.End; {
+		case !proto.Equal(end.GetFile(), r.asked):
+			return notAnAnswer("the bytes of %s below %s when asked for %s below %s", end.GetFile().GetName(), end.GetFile().GetRoot(), r.asked.GetName(), r.asked.GetRoot())
 		case end.GetLength() != r.length || r.left >= 0 && r.length != r.left:
 			return fmt.Errorf("%d bytes came, %d were sent: %w", r.length, end.GetLength(), fsutil.ErrCorrupt)
 		case end.GetCrc32C() != r.sum:

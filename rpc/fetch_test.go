@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ckptferry/ckptferry/fsutil"
 	peerv1 "github.com/ckptferry/ckptferry/proto/ckptferry/peer/v1"
@@ -37,18 +38,42 @@ func (l *liar) Handshake(context.Context, *peerv1.HandshakeRequest) (*peerv1.Han
 }
 
 func (l *liar) Fetch(stream grpc.BidiStreamingServer[peerv1.FetchRequest, peerv1.FetchResponse]) error {
+	answering := &naming{BidiStreamingServer: stream}
 	for {
-		req, err := stream.Recv()
+		req, err := answering.Recv()
 		if err != nil {
 			return nil
 		}
-		if err := l.fetch(stream, req); err != nil {
+		if err := l.fetch(answering, req); err != nil {
 			if err == errEnd {
 				return nil
 			}
 			return err
 		}
 	}
+}
+
+// naming says at the end of an answer which file it is of, in the order asked, where a test doesn't.
+type naming struct {
+	grpc.BidiStreamingServer[peerv1.FetchRequest, peerv1.FetchResponse]
+	asked []*peerv1.Place
+}
+
+func (n *naming) Recv() (*peerv1.FetchRequest, error) {
+	req, err := n.BidiStreamingServer.Recv()
+	n.asked = append(n.asked, req.GetFile())
+	return req, err
+}
+
+func (n *naming) Send(answer *peerv1.FetchResponse) error {
+	if answer.GetPiece() == nil && len(n.asked) > 0 {
+		if end := answer.GetEnd(); end != nil && end.File == nil {
+			answer = proto.CloneOf(answer)
+			answer.GetEnd().File = n.asked[0]
+		}
+		n.asked = n.asked[1:]
+	}
+	return n.BidiStreamingServer.Send(answer)
 }
 
 func (l *liar) Stat(_ context.Context, req *peerv1.StatRequest) (*peerv1.StatResponse, error) {
@@ -104,6 +129,8 @@ func TestOnlyAWholeFileEnds(t *testing.T) {
 	flipped.GetPiece().Data[2] ^= 1
 	big := piece(string(make([]byte, pieceBytes+1)))
 	failed := &peerv1.FetchResponse{Part: &peerv1.FetchResponse_Error{Error: &peerv1.FileError{Kind: "corrupt", Message: "rot"}}}
+	another := end("hello")
+	another.GetEnd().File = &peerv1.Place{Root: memoryRoot.String(), Name: "orders/g"}
 	unknown := &peerv1.FetchResponse{Part: &peerv1.FetchResponse_Error{Error: &peerv1.FileError{Kind: "newer", Message: "what"}}}
 	for name, tc := range map[string]struct {
 		answer []*peerv1.FetchResponse
@@ -111,22 +138,23 @@ func TestOnlyAWholeFileEnds(t *testing.T) {
 		want   error // io.EOF: the file is whole
 		says   string
 	}{
-		"whole":                                           {[]*peerv1.FetchResponse{piece("hel"), piece("lo"), end("hello")}, nil, io.EOF, ""},
-		"empty":                                           {[]*peerv1.FetchResponse{end("")}, nil, io.EOF, ""},
-		"bytes flipped in a piece":                        {[]*peerv1.FetchResponse{piece("x"), flipped, end("xhello")}, nil, fsutil.ErrCorrupt, "from byte 1 on"},
-		"the digest of the file is wrong":                 {[]*peerv1.FetchResponse{piece("hello"), end("hellO")}, nil, fsutil.ErrCorrupt, "CRC32C"},
-		"a piece is missing":                              {[]*peerv1.FetchResponse{piece("lo"), end("hello")}, nil, fsutil.ErrCorrupt, "2 bytes came, 5 were sent"},
-		"a piece came twice":                              {[]*peerv1.FetchResponse{piece("hello"), piece("hello"), end("hello")}, nil, fsutil.ErrCorrupt, "10 bytes"},
-		"pieces in another order":                         {[]*peerv1.FetchResponse{piece("lo"), piece("hel"), end("hello")}, nil, fsutil.ErrCorrupt, "CRC32C"},
-		"a piece without bytes":                           {[]*peerv1.FetchResponse{piece(""), end("")}, nil, fsutil.ErrCorrupt, "0 bytes"},
-		"a piece that is too large":                       {[]*peerv1.FetchResponse{big, end("")}, nil, fsutil.ErrCorrupt, "262145 bytes"},
-		"nothing in a message":                            {[]*peerv1.FetchResponse{{}}, nil, fsutil.ErrCorrupt, "neither"},
-		"the end is missing":                              {[]*peerv1.FetchResponse{piece("hello")}, errEnd, fsutil.ErrUnavailable, "ended before"},
-		"no answer at all":                                {nil, errEnd, fsutil.ErrUnavailable, "ended before"},
-		"the file's error":                                {[]*peerv1.FetchResponse{piece("hello"), failed}, nil, fsutil.ErrCorrupt, "rot"},
-		"an error that is not known":                      {[]*peerv1.FetchResponse{unknown}, nil, nil, "what"},
-		"the call fails":                                  {nil, status.Error(codes.PermissionDenied, "no"), fs.ErrPermission, "no"},
-		"the call fails in the middle":                    {[]*peerv1.FetchResponse{piece("hello")}, status.Error(codes.Internal, "oh"), fsutil.ErrUnavailable, "oh"},
+		"whole":                           {[]*peerv1.FetchResponse{piece("hel"), piece("lo"), end("hello")}, nil, io.EOF, ""},
+		"empty":                           {[]*peerv1.FetchResponse{end("")}, nil, io.EOF, ""},
+		"bytes flipped in a piece":        {[]*peerv1.FetchResponse{piece("x"), flipped, end("xhello")}, nil, fsutil.ErrCorrupt, "from byte 1 on"},
+		"the digest of the file is wrong": {[]*peerv1.FetchResponse{piece("hello"), end("hellO")}, nil, fsutil.ErrCorrupt, "CRC32C"},
+		"a piece is missing":              {[]*peerv1.FetchResponse{piece("lo"), end("hello")}, nil, fsutil.ErrCorrupt, "2 bytes came, 5 were sent"},
+		"a piece came twice":              {[]*peerv1.FetchResponse{piece("hello"), piece("hello"), end("hello")}, nil, fsutil.ErrCorrupt, "10 bytes"},
+		"pieces in another order":         {[]*peerv1.FetchResponse{piece("lo"), piece("hel"), end("hello")}, nil, fsutil.ErrCorrupt, "CRC32C"},
+		"another file's":                  {[]*peerv1.FetchResponse{piece("hello"), another}, nil, fsutil.ErrCorrupt, "orders/g"},
+		"a piece without bytes":           {[]*peerv1.FetchResponse{piece(""), end("")}, nil, fsutil.ErrCorrupt, "0 bytes"},
+		"a piece that is too large":       {[]*peerv1.FetchResponse{big, end("")}, nil, fsutil.ErrCorrupt, "262145 bytes"},
+		"nothing in a message":            {[]*peerv1.FetchResponse{{}}, nil, fsutil.ErrCorrupt, "neither"},
+		"the end is missing":              {[]*peerv1.FetchResponse{piece("hello")}, errEnd, fsutil.ErrUnavailable, "ended before"},
+		"no answer at all":                {nil, errEnd, fsutil.ErrUnavailable, "ended before"},
+		"the file's error":                {[]*peerv1.FetchResponse{piece("hello"), failed}, nil, fsutil.ErrCorrupt, "rot"},
+		"an error that is not known":      {[]*peerv1.FetchResponse{unknown}, nil, nil, "what"},
+		"the call fails":                  {nil, status.Error(codes.PermissionDenied, "no"), fs.ErrPermission, "no"},
+		"the call fails in the middle":    {[]*peerv1.FetchResponse{piece("hello")}, status.Error(codes.Internal, "oh"), fsutil.ErrUnavailable, "oh"},
 		"a call that finds nothing is not an absent file": {nil, status.Error(codes.NotFound, "no export"), fs.ErrPermission, "no export"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -57,7 +57,7 @@ func (s *peerServer) Fetch(stream grpc.BidiStreamingServer[peerv1.FetchRequest, 
 			}
 			continue
 		}
-		err = out.send(r)
+		err = out.send(r, req.GetFile())
 		_ = r.Close() // only read
 		if err != nil {
 			return err
@@ -136,7 +136,7 @@ type fileSender struct {
 }
 
 // send sends a file's pieces, and its end or error. Its own error is that of the stream.
-func (f *fileSender) send(r io.Reader) error {
+func (f *fileSender) send(r io.Reader, file *peerv1.Place) error {
 	buf, ok := f.buffers.Get().(*[pieceBytes]byte)
 	if !ok {
 		buf = new([pieceBytes]byte)
@@ -157,7 +157,7 @@ func (f *fileSender) send(r io.Reader) error {
 		}
 		switch {
 		case err == io.EOF:
-			return f.stream.Send(&peerv1.FetchResponse{Part: &peerv1.FetchResponse_End{End: &peerv1.End{Length: length, Crc32C: sum}}})
+			return f.stream.Send(&peerv1.FetchResponse{Part: &peerv1.FetchResponse_End{End: &peerv1.End{Length: length, Crc32C: sum, File: file}}})
 		case err != nil:
 			return f.fail(err)
 		}

@@ -1001,7 +1001,9 @@ type End struct {
 	// How many bytes were sent.
 	Length int64 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
 	// CRC32C of all of them.
-	Crc32C        uint32 `protobuf:"fixed32,2,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
+	Crc32C uint32 `protobuf:"fixed32,2,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
+	// The file, as it was asked for: requests are sent ahead, and one file's bytes must never pass for another's.
+	File          *Place `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1048,6 +1050,13 @@ func (x *End) GetCrc32C() uint32 {
 		return x.Crc32C
 	}
 	return 0
+}
+
+func (x *End) GetFile() *Place {
+	if x != nil {
+		return x.File
+	}
+	return nil
 }
 
 var File_ckptferry_peer_v1_peer_proto protoreflect.FileDescriptor
@@ -1116,10 +1125,11 @@ const file_ckptferry_peer_v1_peer_proto_rawDesc = "" +
 	"\x04part\"3\n" +
 	"\x05Piece\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
-	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c\"5\n" +
+	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c\"c\n" +
 	"\x03End\x12\x16\n" +
 	"\x06length\x18\x01 \x01(\x03R\x06length\x12\x16\n" +
-	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c2\x97\x03\n" +
+	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c\x12,\n" +
+	"\x04file\x18\x03 \x01(\v2\x18.ckptferry.peer.v1.PlaceR\x04file2\x97\x03\n" +
 	"\vPeerService\x12V\n" +
 	"\tHandshake\x12#.ckptferry.peer.v1.HandshakeRequest\x1a$.ckptferry.peer.v1.HandshakeResponse\x12L\n" +
 	"\x05Watch\x12\x1f.ckptferry.peer.v1.WatchRequest\x1a .ckptferry.peer.v1.WatchResponse0\x01\x12G\n" +
@@ -1176,21 +1186,22 @@ var file_ckptferry_peer_v1_peer_proto_depIdxs = []int32{
 	14, // 11: ckptferry.peer.v1.FetchResponse.piece:type_name -> ckptferry.peer.v1.Piece
 	15, // 12: ckptferry.peer.v1.FetchResponse.end:type_name -> ckptferry.peer.v1.End
 	6,  // 13: ckptferry.peer.v1.FetchResponse.error:type_name -> ckptferry.peer.v1.FileError
-	0,  // 14: ckptferry.peer.v1.PeerService.Handshake:input_type -> ckptferry.peer.v1.HandshakeRequest
-	2,  // 15: ckptferry.peer.v1.PeerService.Watch:input_type -> ckptferry.peer.v1.WatchRequest
-	7,  // 16: ckptferry.peer.v1.PeerService.Stat:input_type -> ckptferry.peer.v1.StatRequest
-	10, // 17: ckptferry.peer.v1.PeerService.List:input_type -> ckptferry.peer.v1.ListRequest
-	12, // 18: ckptferry.peer.v1.PeerService.Fetch:input_type -> ckptferry.peer.v1.FetchRequest
-	1,  // 19: ckptferry.peer.v1.PeerService.Handshake:output_type -> ckptferry.peer.v1.HandshakeResponse
-	3,  // 20: ckptferry.peer.v1.PeerService.Watch:output_type -> ckptferry.peer.v1.WatchResponse
-	8,  // 21: ckptferry.peer.v1.PeerService.Stat:output_type -> ckptferry.peer.v1.StatResponse
-	11, // 22: ckptferry.peer.v1.PeerService.List:output_type -> ckptferry.peer.v1.ListResponse
-	13, // 23: ckptferry.peer.v1.PeerService.Fetch:output_type -> ckptferry.peer.v1.FetchResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	4,  // 14: ckptferry.peer.v1.End.file:type_name -> ckptferry.peer.v1.Place
+	0,  // 15: ckptferry.peer.v1.PeerService.Handshake:input_type -> ckptferry.peer.v1.HandshakeRequest
+	2,  // 16: ckptferry.peer.v1.PeerService.Watch:input_type -> ckptferry.peer.v1.WatchRequest
+	7,  // 17: ckptferry.peer.v1.PeerService.Stat:input_type -> ckptferry.peer.v1.StatRequest
+	10, // 18: ckptferry.peer.v1.PeerService.List:input_type -> ckptferry.peer.v1.ListRequest
+	12, // 19: ckptferry.peer.v1.PeerService.Fetch:input_type -> ckptferry.peer.v1.FetchRequest
+	1,  // 20: ckptferry.peer.v1.PeerService.Handshake:output_type -> ckptferry.peer.v1.HandshakeResponse
+	3,  // 21: ckptferry.peer.v1.PeerService.Watch:output_type -> ckptferry.peer.v1.WatchResponse
+	8,  // 22: ckptferry.peer.v1.PeerService.Stat:output_type -> ckptferry.peer.v1.StatResponse
+	11, // 23: ckptferry.peer.v1.PeerService.List:output_type -> ckptferry.peer.v1.ListResponse
+	13, // 24: ckptferry.peer.v1.PeerService.Fetch:output_type -> ckptferry.peer.v1.FetchResponse
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_peer_v1_peer_proto_init() }
