@@ -31,12 +31,9 @@ every job. Exits 0 when all are whole, or 7 with the names of the files that are
 			if err := checkOutput(f.output); err != nil {
 				return err
 			}
-			m, err := parseMaps(maps)
+			req, err := checkRequest(maps, parallel)
 			if err != nil {
 				return err
-			}
-			if parallel < 1 {
-				return usageError{fmt.Errorf("--parallel %d: want 1 or more", parallel)}
 			}
 			dirs, err := a.replicaDirs(cmd.Context(), f, p, args)
 			if err != nil {
@@ -44,7 +41,7 @@ every job. Exits 0 when all are whole, or 7 with the names of the files that are
 			}
 			stores := a.stores()
 			defer func() { _ = stores.Close() }() // nothing was written
-			return a.verifyAll(cmd.Context(), stores, dirs, replicator.CheckRequest{Maps: m, Parallel: parallel}, f.output)
+			return a.verifyAll(cmd.Context(), stores, dirs, req, f.output)
 		},
 	}
 	f.register(c)

@@ -29,16 +29,14 @@ wrote there are no digests: presence and lengths are checked.`,
 			if err != nil {
 				return err
 			}
-			m, err := parseMaps(maps)
+			req, err := checkRequest(maps, parallel)
 			if err != nil {
 				return err
 			}
-			if parallel < 1 {
-				return usageError{fmt.Errorf("--parallel %d: want 1 or more", parallel)}
-			}
 			stores := a.stores()
 			defer func() { _ = stores.Close() }() // nothing was written
-			report, err := replicator.Check(cmd.Context(), stores, replicator.CheckRequest{Dir: dir, Maps: m, Parallel: parallel})
+			req.Dir = dir
+			report, err := replicator.Check(cmd.Context(), stores, req)
 			return a.printReport(report, output, err)
 		},
 	}
@@ -46,6 +44,15 @@ wrote there are no digests: presence and lengths are checked.`,
 	mapsFlag(c, &maps)
 	outputFlag(c, &output)
 	return c
+}
+
+// checkRequest is what the flags of a verification ask for, without the directory.
+func checkRequest(maps []string, parallel int) (replicator.CheckRequest, error) {
+	m, err := parseMaps(maps)
+	if err == nil && parallel < 1 {
+		err = usageError{fmt.Errorf("--parallel %d: want 1 or more", parallel)}
+	}
+	return replicator.CheckRequest{Maps: m, Parallel: parallel}, err
 }
 
 func (a *app) printReport(report replicator.CheckReport, output string, err error) error {

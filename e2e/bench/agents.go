@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -73,14 +74,20 @@ func playPart(part func(context.Context) error) int {
 	return 0
 }
 
-// another starts this program once more, as one of its parts. It dies with its parent.
-func another(ctx context.Context, part string) (*exec.Cmd, error) {
+// another starts this program once more, as one of its parts that is spoken with. It dies with its parent.
+func another(ctx context.Context, part string) (cmd *exec.Cmd, stdin io.WriteCloser, stdout io.ReadCloser, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, part)
+	cmd = exec.CommandContext(ctx, self, part)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd, nil
+	if stdin, err = cmd.StdinPipe(); err != nil {
+		return nil, nil, nil, err
+	}
+	if stdout, err = cmd.StdoutPipe(); err != nil {
+		return nil, nil, nil, err
+	}
+	return cmd, stdin, stdout, cmd.Start()
 }

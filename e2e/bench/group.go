@@ -119,19 +119,8 @@ type groupNode struct {
 }
 
 func startGroupNode(ctx context.Context, plan loadPlan, answers chan<- answer) (*groupNode, error) {
-	cmd, err := another(ctx, groupNodeFlag)
+	cmd, stdin, stdout, err := another(ctx, groupNodeFlag)
 	if err != nil {
-		return nil, err
-	}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	n := &groupNode{cmd: cmd, stdin: stdin, exited: make(chan struct{})}

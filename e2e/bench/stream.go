@@ -90,19 +90,8 @@ type streamServer struct {
 }
 
 func startStreamServer(ctx context.Context) (*streamServer, error) {
-	cmd, err := another(ctx, streamServerFlag)
+	cmd, stdin, stdout, err := another(ctx, streamServerFlag)
 	if err != nil {
-		return nil, err
-	}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	s := &streamServer{cmd: cmd, stdin: stdin}
