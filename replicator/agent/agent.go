@@ -97,6 +97,9 @@ func (t *term) lead(ctx context.Context) {
 	defer t.tasks.Wait()
 	defer cancel()
 	t.takeOver(t.cfg.Group.View())
+	for _, chore := range t.cfg.WhileLeading {
+		t.tasks.Go(func() { chore(ctx) })
+	}
 	for {
 		changed := t.cfg.Group.Changed()
 		began := time.Now()

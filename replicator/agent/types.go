@@ -69,10 +69,13 @@ type Config struct {
 	// 0: no bound.
 	LinkBytesPerSecond int64
 	// Verify says what is read back before READY; empty: replicator's own choice.
-	Verify   replicator.VerifyMode
-	Observer Observer         // nil: nobody
-	Log      *slog.Logger     // nil discards
-	Now      func() time.Time // nil: time.Now; what is written into the state and compared with it
+	Verify replicator.VerifyMode
+	// WhileLeading are run whenever this agent leads, each in a goroutine of its own, until their ctx ends with the
+	// leadership: retention, scrubs, migrations. Whoever ends before is not started again in the same leadership.
+	WhileLeading []func(ctx context.Context)
+	Observer     Observer         // nil: nobody
+	Log          *slog.Logger     // nil discards
+	Now          func() time.Time // nil: time.Now; what is written into the state and compared with it
 }
 
 // The defaults.

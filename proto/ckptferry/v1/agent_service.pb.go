@@ -82,7 +82,15 @@ type GetStatusResponse struct {
 	// How fresh.
 	Read *ReadContext `protobuf:"bytes,9,opt,name=read,proto3" json:"read,omitempty"`
 	// What is watched of each export; said by the leader alone.
-	Exports       []*ExportStatus `protobuf:"bytes,10,rep,name=exports,proto3" json:"exports,omitempty"`
+	Exports []*ExportStatus `protobuf:"bytes,10,rep,name=exports,proto3" json:"exports,omitempty"`
+	// Jobs of this datacenter that another one has promoted: they must not run here.
+	Fences []*FencedExport `protobuf:"bytes,11,rep,name=fences,proto3" json:"fences,omitempty"`
+	// The group's agents as the leader hears of them; said by the leader alone.
+	Members []*Member `protobuf:"bytes,12,rep,name=members,proto3" json:"members,omitempty"`
+	// Copies that the other agents of the group have under way; said by the leader alone.
+	GroupTransfers []*Transfer `protobuf:"bytes,13,rep,name=group_transfers,json=groupTransfers,proto3" json:"group_transfers,omitempty"`
+	// The Raft term.
+	RaftTerm      *uint64 `protobuf:"varint,14,opt,name=raft_term,json=raftTerm,proto3,oneof" json:"raft_term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +195,171 @@ func (x *GetStatusResponse) GetExports() []*ExportStatus {
 	return nil
 }
 
+func (x *GetStatusResponse) GetFences() []*FencedExport {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetGroupTransfers() []*Transfer {
+	if x != nil {
+		return x.GroupTransfers
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetRaftTerm() uint64 {
+	if x != nil && x.RaftTerm != nil {
+		return *x.RaftTerm
+	}
+	return 0
+}
+
+// FencedExport is what of one export another datacenter has promoted.
+type FencedExport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export.
+	Export string `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	// The datacenter that promoted.
+	Datacenter string `protobuf:"bytes,2,opt,name=datacenter,proto3" json:"datacenter,omitempty"`
+	// The jobs.
+	Jobs          []*FencedJob `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FencedExport) Reset() {
+	*x = FencedExport{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FencedExport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FencedExport) ProtoMessage() {}
+
+func (x *FencedExport) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FencedExport.ProtoReflect.Descriptor instead.
+func (*FencedExport) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FencedExport) GetExport() string {
+	if x != nil {
+		return x.Export
+	}
+	return ""
+}
+
+func (x *FencedExport) GetDatacenter() string {
+	if x != nil {
+		return x.Datacenter
+	}
+	return ""
+}
+
+func (x *FencedExport) GetJobs() []*FencedJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// Member is an agent of the group as the leader hears of it.
+type Member struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// When it was last heard of; absent for one that never was in this leadership.
+	HeardTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=heard_time,json=heardTime,proto3" json:"heard_time,omitempty"`
+	// False when it gets no work because it is silent.
+	Live bool `protobuf:"varint,3,opt,name=live,proto3" json:"live,omitempty"`
+	// Its version.
+	Version       string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Member) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Member) GetHeardTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HeardTime
+	}
+	return nil
+}
+
+func (x *Member) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *Member) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // Voter is one agent of the group.
 type Voter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -202,7 +375,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[2]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -214,7 +387,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[2]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -227,7 +400,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{2}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Voter) GetId() string {
@@ -268,7 +441,7 @@ type RouteStatus struct {
 
 func (x *RouteStatus) Reset() {
 	*x = RouteStatus{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[3]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +453,7 @@ func (x *RouteStatus) String() string {
 func (*RouteStatus) ProtoMessage() {}
 
 func (x *RouteStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[3]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +466,7 @@ func (x *RouteStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteStatus.ProtoReflect.Descriptor instead.
 func (*RouteStatus) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{3}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RouteStatus) GetRoute() string {
@@ -343,7 +516,7 @@ type ExportStatus struct {
 
 func (x *ExportStatus) Reset() {
 	*x = ExportStatus{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[4]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -355,7 +528,7 @@ func (x *ExportStatus) String() string {
 func (*ExportStatus) ProtoMessage() {}
 
 func (x *ExportStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[4]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -368,7 +541,7 @@ func (x *ExportStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportStatus.ProtoReflect.Descriptor instead.
 func (*ExportStatus) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{4}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExportStatus) GetExport() string {
@@ -426,14 +599,18 @@ type Transfer struct {
 	// Bytes of the replica.
 	TotalBytes *int64 `protobuf:"varint,8,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
 	// When the attempt began.
-	StartedTime   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=started_time,json=startedTime,proto3" json:"started_time,omitempty"`
+	StartedTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=started_time,json=startedTime,proto3" json:"started_time,omitempty"`
+	// The agent that copies.
+	Agent string `protobuf:"bytes,10,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Its share of a large copy, "2 of 3"; empty for a whole one.
+	Share         string `protobuf:"bytes,11,opt,name=share,proto3" json:"share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[5]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +622,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[5]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +635,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{5}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Transfer) GetRoute() string {
@@ -524,12 +701,439 @@ func (x *Transfer) GetStartedTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Transfer) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Transfer) GetShare() string {
+	if x != nil {
+		return x.Share
+	}
+	return ""
+}
+
+// ListAuditRequest asks for the record.
+type ListAuditRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only what is about this job. Empty: all.
+	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// At most so many: 100 when it is 0, and never more than 1000.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditRequest) Reset() {
+	*x = ListAuditRequest{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditRequest) ProtoMessage() {}
+
+func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListAuditRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAuditRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListAuditResponse is a page of the record.
+type ListAuditResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Records []*AuditRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	// Empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How fresh.
+	Read          *ReadContext `protobuf:"bytes,3,opt,name=read,proto3" json:"read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditResponse) Reset() {
+	*x = ListAuditResponse{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditResponse) ProtoMessage() {}
+
+func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListAuditResponse) GetRecords() []*AuditRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *ListAuditResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListAuditResponse) GetRead() *ReadContext {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+// AddVoterRequest names an agent.
+type AddVoterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Where it listens for the others of its group, host:port.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddVoterRequest) Reset() {
+	*x = AddVoterRequest{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddVoterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddVoterRequest) ProtoMessage() {}
+
+func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
+func (*AddVoterRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AddVoterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AddVoterRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// AddVoterResponse is the group afterwards.
+type AddVoterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The voters.
+	Voters        []*Voter `protobuf:"bytes,1,rep,name=voters,proto3" json:"voters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddVoterResponse) Reset() {
+	*x = AddVoterResponse{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddVoterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddVoterResponse) ProtoMessage() {}
+
+func (x *AddVoterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddVoterResponse.ProtoReflect.Descriptor instead.
+func (*AddVoterResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AddVoterResponse) GetVoters() []*Voter {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+// RemoveVoterRequest names an agent.
+type RemoveVoterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveVoterRequest) Reset() {
+	*x = RemoveVoterRequest{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveVoterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveVoterRequest) ProtoMessage() {}
+
+func (x *RemoveVoterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveVoterRequest.ProtoReflect.Descriptor instead.
+func (*RemoveVoterRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RemoveVoterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// RemoveVoterResponse is the group afterwards.
+type RemoveVoterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The voters.
+	Voters        []*Voter `protobuf:"bytes,1,rep,name=voters,proto3" json:"voters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveVoterResponse) Reset() {
+	*x = RemoveVoterResponse{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveVoterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveVoterResponse) ProtoMessage() {}
+
+func (x *RemoveVoterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveVoterResponse.ProtoReflect.Descriptor instead.
+func (*RemoveVoterResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RemoveVoterResponse) GetVoters() []*Voter {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+// TransferLeadershipRequest may name the agent that is to lead.
+type TransferLeadershipRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id. Empty: whichever is nearest to having everything.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipRequest) Reset() {
+	*x = TransferLeadershipRequest{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipRequest) ProtoMessage() {}
+
+func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TransferLeadershipRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// TransferLeadershipResponse says who leads now.
+type TransferLeadershipResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Leader        string `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipResponse) Reset() {
+	*x = TransferLeadershipResponse{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipResponse) ProtoMessage() {}
+
+func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TransferLeadershipResponse) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
 var File_ckptferry_v1_agent_service_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_agent_service_proto_rawDesc = "" +
 	"\n" +
-	" ckptferry/v1/agent_service.proto\x12\fckptferry.v1\x1a\"ckptferry/v1/replica_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x95\x03\n" +
+	" ckptferry/v1/agent_service.proto\x12\fckptferry.v1\x1a\x18ckptferry/v1/audit.proto\x1a\x1cckptferry/v1/promotion.proto\x1a\"ckptferry/v1/replica_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"\x10GetStatusRequest\"\xea\x04\n" +
 	"\x11GetStatusResponse\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1e\n" +
 	"\n" +
@@ -544,7 +1148,25 @@ const file_ckptferry_v1_agent_service_proto_rawDesc = "" +
 	"\ttransfers\x18\b \x03(\v2\x16.ckptferry.v1.TransferR\ttransfers\x12-\n" +
 	"\x04read\x18\t \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\x124\n" +
 	"\aexports\x18\n" +
-	" \x03(\v2\x1a.ckptferry.v1.ExportStatusR\aexports\"I\n" +
+	" \x03(\v2\x1a.ckptferry.v1.ExportStatusR\aexports\x122\n" +
+	"\x06fences\x18\v \x03(\v2\x1a.ckptferry.v1.FencedExportR\x06fences\x12.\n" +
+	"\amembers\x18\f \x03(\v2\x14.ckptferry.v1.MemberR\amembers\x12?\n" +
+	"\x0fgroup_transfers\x18\r \x03(\v2\x16.ckptferry.v1.TransferR\x0egroupTransfers\x12 \n" +
+	"\traft_term\x18\x0e \x01(\x04H\x00R\braftTerm\x88\x01\x01B\f\n" +
+	"\n" +
+	"_raft_term\"s\n" +
+	"\fFencedExport\x12\x16\n" +
+	"\x06export\x18\x01 \x01(\tR\x06export\x12\x1e\n" +
+	"\n" +
+	"datacenter\x18\x02 \x01(\tR\n" +
+	"datacenter\x12+\n" +
+	"\x04jobs\x18\x03 \x03(\v2\x17.ckptferry.v1.FencedJobR\x04jobs\"\x87\x01\n" +
+	"\x06Member\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x129\n" +
+	"\n" +
+	"heard_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\theardTime\x12\x12\n" +
+	"\x04live\x18\x03 \x01(\bR\x04live\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"I\n" +
 	"\x05Voter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
@@ -564,7 +1186,7 @@ const file_ckptferry_v1_agent_service_proto_rawDesc = "" +
 	"\rpoll_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fpollDuration\x12\x18\n" +
 	"\aproblem\x18\x05 \x01(\tR\aproblemB\f\n" +
 	"\n" +
-	"_job_count\"\xfb\x02\n" +
+	"_job_count\"\xa7\x03\n" +
 	"\bTransfer\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12#\n" +
@@ -578,13 +1200,42 @@ const file_ckptferry_v1_agent_service_proto_rawDesc = "" +
 	"bytes_done\x18\a \x01(\x03H\x02R\tbytesDone\x88\x01\x01\x12$\n" +
 	"\vtotal_bytes\x18\b \x01(\x03H\x03R\n" +
 	"totalBytes\x88\x01\x01\x12=\n" +
-	"\fstarted_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vstartedTimeB\r\n" +
+	"\fstarted_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vstartedTime\x12\x14\n" +
+	"\x05agent\x18\n" +
+	" \x01(\tR\x05agent\x12\x14\n" +
+	"\x05share\x18\v \x01(\tR\x05shareB\r\n" +
 	"\v_files_doneB\r\n" +
 	"\v_file_countB\r\n" +
 	"\v_bytes_doneB\x0e\n" +
-	"\f_total_bytes2\\\n" +
+	"\f_total_bytes\"`\n" +
+	"\x10ListAuditRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x9f\x01\n" +
+	"\x11ListAuditResponse\x123\n" +
+	"\arecords\x18\x01 \x03(\v2\x19.ckptferry.v1.AuditRecordR\arecords\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12-\n" +
+	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\";\n" +
+	"\x0fAddVoterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"?\n" +
+	"\x10AddVoterResponse\x12+\n" +
+	"\x06voters\x18\x01 \x03(\v2\x13.ckptferry.v1.VoterR\x06voters\"$\n" +
+	"\x12RemoveVoterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"B\n" +
+	"\x13RemoveVoterResponse\x12+\n" +
+	"\x06voters\x18\x01 \x03(\v2\x13.ckptferry.v1.VoterR\x06voters\"+\n" +
+	"\x19TransferLeadershipRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"4\n" +
+	"\x1aTransferLeadershipResponse\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\tR\x06leader2\xb2\x03\n" +
 	"\fAgentService\x12L\n" +
-	"\tGetStatus\x12\x1e.ckptferry.v1.GetStatusRequest\x1a\x1f.ckptferry.v1.GetStatusResponseB\xb5\x01\n" +
+	"\tGetStatus\x12\x1e.ckptferry.v1.GetStatusRequest\x1a\x1f.ckptferry.v1.GetStatusResponse\x12L\n" +
+	"\tListAudit\x12\x1e.ckptferry.v1.ListAuditRequest\x1a\x1f.ckptferry.v1.ListAuditResponse\x12I\n" +
+	"\bAddVoter\x12\x1d.ckptferry.v1.AddVoterRequest\x1a\x1e.ckptferry.v1.AddVoterResponse\x12R\n" +
+	"\vRemoveVoter\x12 .ckptferry.v1.RemoveVoterRequest\x1a!.ckptferry.v1.RemoveVoterResponse\x12g\n" +
+	"\x12TransferLeadership\x12'.ckptferry.v1.TransferLeadershipRequest\x1a(.ckptferry.v1.TransferLeadershipResponseB\xb5\x01\n" +
 	"\x10com.ckptferry.v1B\x11AgentServiceProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/v1;ckptferryv1\xa2\x02\x03CXX\xaa\x02\fCkptferry.V1\xca\x02\fCkptferry\\V1\xe2\x02\x18Ckptferry\\V1\\GPBMetadata\xea\x02\rCkptferry::V1b\x06proto3"
 
 var (
@@ -599,35 +1250,64 @@ func file_ckptferry_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_ckptferry_v1_agent_service_proto_rawDescData
 }
 
-var file_ckptferry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_ckptferry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_ckptferry_v1_agent_service_proto_goTypes = []any{
-	(*GetStatusRequest)(nil),      // 0: ckptferry.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 1: ckptferry.v1.GetStatusResponse
-	(*Voter)(nil),                 // 2: ckptferry.v1.Voter
-	(*RouteStatus)(nil),           // 3: ckptferry.v1.RouteStatus
-	(*ExportStatus)(nil),          // 4: ckptferry.v1.ExportStatus
-	(*Transfer)(nil),              // 5: ckptferry.v1.Transfer
-	(*ReadContext)(nil),           // 6: ckptferry.v1.ReadContext
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(*GetStatusRequest)(nil),           // 0: ckptferry.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 1: ckptferry.v1.GetStatusResponse
+	(*FencedExport)(nil),               // 2: ckptferry.v1.FencedExport
+	(*Member)(nil),                     // 3: ckptferry.v1.Member
+	(*Voter)(nil),                      // 4: ckptferry.v1.Voter
+	(*RouteStatus)(nil),                // 5: ckptferry.v1.RouteStatus
+	(*ExportStatus)(nil),               // 6: ckptferry.v1.ExportStatus
+	(*Transfer)(nil),                   // 7: ckptferry.v1.Transfer
+	(*ListAuditRequest)(nil),           // 8: ckptferry.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),          // 9: ckptferry.v1.ListAuditResponse
+	(*AddVoterRequest)(nil),            // 10: ckptferry.v1.AddVoterRequest
+	(*AddVoterResponse)(nil),           // 11: ckptferry.v1.AddVoterResponse
+	(*RemoveVoterRequest)(nil),         // 12: ckptferry.v1.RemoveVoterRequest
+	(*RemoveVoterResponse)(nil),        // 13: ckptferry.v1.RemoveVoterResponse
+	(*TransferLeadershipRequest)(nil),  // 14: ckptferry.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 15: ckptferry.v1.TransferLeadershipResponse
+	(*ReadContext)(nil),                // 16: ckptferry.v1.ReadContext
+	(*FencedJob)(nil),                  // 17: ckptferry.v1.FencedJob
+	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 19: google.protobuf.Duration
+	(*AuditRecord)(nil),                // 20: ckptferry.v1.AuditRecord
 }
 var file_ckptferry_v1_agent_service_proto_depIdxs = []int32{
-	2,  // 0: ckptferry.v1.GetStatusResponse.voters:type_name -> ckptferry.v1.Voter
-	3,  // 1: ckptferry.v1.GetStatusResponse.routes:type_name -> ckptferry.v1.RouteStatus
-	5,  // 2: ckptferry.v1.GetStatusResponse.transfers:type_name -> ckptferry.v1.Transfer
-	6,  // 3: ckptferry.v1.GetStatusResponse.read:type_name -> ckptferry.v1.ReadContext
-	4,  // 4: ckptferry.v1.GetStatusResponse.exports:type_name -> ckptferry.v1.ExportStatus
-	7,  // 5: ckptferry.v1.RouteStatus.source_seen_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: ckptferry.v1.ExportStatus.polled_time:type_name -> google.protobuf.Timestamp
-	8,  // 7: ckptferry.v1.ExportStatus.poll_duration:type_name -> google.protobuf.Duration
-	7,  // 8: ckptferry.v1.Transfer.started_time:type_name -> google.protobuf.Timestamp
-	0,  // 9: ckptferry.v1.AgentService.GetStatus:input_type -> ckptferry.v1.GetStatusRequest
-	1,  // 10: ckptferry.v1.AgentService.GetStatus:output_type -> ckptferry.v1.GetStatusResponse
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	4,  // 0: ckptferry.v1.GetStatusResponse.voters:type_name -> ckptferry.v1.Voter
+	5,  // 1: ckptferry.v1.GetStatusResponse.routes:type_name -> ckptferry.v1.RouteStatus
+	7,  // 2: ckptferry.v1.GetStatusResponse.transfers:type_name -> ckptferry.v1.Transfer
+	16, // 3: ckptferry.v1.GetStatusResponse.read:type_name -> ckptferry.v1.ReadContext
+	6,  // 4: ckptferry.v1.GetStatusResponse.exports:type_name -> ckptferry.v1.ExportStatus
+	2,  // 5: ckptferry.v1.GetStatusResponse.fences:type_name -> ckptferry.v1.FencedExport
+	3,  // 6: ckptferry.v1.GetStatusResponse.members:type_name -> ckptferry.v1.Member
+	7,  // 7: ckptferry.v1.GetStatusResponse.group_transfers:type_name -> ckptferry.v1.Transfer
+	17, // 8: ckptferry.v1.FencedExport.jobs:type_name -> ckptferry.v1.FencedJob
+	18, // 9: ckptferry.v1.Member.heard_time:type_name -> google.protobuf.Timestamp
+	18, // 10: ckptferry.v1.RouteStatus.source_seen_time:type_name -> google.protobuf.Timestamp
+	18, // 11: ckptferry.v1.ExportStatus.polled_time:type_name -> google.protobuf.Timestamp
+	19, // 12: ckptferry.v1.ExportStatus.poll_duration:type_name -> google.protobuf.Duration
+	18, // 13: ckptferry.v1.Transfer.started_time:type_name -> google.protobuf.Timestamp
+	20, // 14: ckptferry.v1.ListAuditResponse.records:type_name -> ckptferry.v1.AuditRecord
+	16, // 15: ckptferry.v1.ListAuditResponse.read:type_name -> ckptferry.v1.ReadContext
+	4,  // 16: ckptferry.v1.AddVoterResponse.voters:type_name -> ckptferry.v1.Voter
+	4,  // 17: ckptferry.v1.RemoveVoterResponse.voters:type_name -> ckptferry.v1.Voter
+	0,  // 18: ckptferry.v1.AgentService.GetStatus:input_type -> ckptferry.v1.GetStatusRequest
+	8,  // 19: ckptferry.v1.AgentService.ListAudit:input_type -> ckptferry.v1.ListAuditRequest
+	10, // 20: ckptferry.v1.AgentService.AddVoter:input_type -> ckptferry.v1.AddVoterRequest
+	12, // 21: ckptferry.v1.AgentService.RemoveVoter:input_type -> ckptferry.v1.RemoveVoterRequest
+	14, // 22: ckptferry.v1.AgentService.TransferLeadership:input_type -> ckptferry.v1.TransferLeadershipRequest
+	1,  // 23: ckptferry.v1.AgentService.GetStatus:output_type -> ckptferry.v1.GetStatusResponse
+	9,  // 24: ckptferry.v1.AgentService.ListAudit:output_type -> ckptferry.v1.ListAuditResponse
+	11, // 25: ckptferry.v1.AgentService.AddVoter:output_type -> ckptferry.v1.AddVoterResponse
+	13, // 26: ckptferry.v1.AgentService.RemoveVoter:output_type -> ckptferry.v1.RemoveVoterResponse
+	15, // 27: ckptferry.v1.AgentService.TransferLeadership:output_type -> ckptferry.v1.TransferLeadershipResponse
+	23, // [23:28] is the sub-list for method output_type
+	18, // [18:23] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_v1_agent_service_proto_init() }
@@ -635,17 +1315,20 @@ func file_ckptferry_v1_agent_service_proto_init() {
 	if File_ckptferry_v1_agent_service_proto != nil {
 		return
 	}
+	file_ckptferry_v1_audit_proto_init()
+	file_ckptferry_v1_promotion_proto_init()
 	file_ckptferry_v1_replica_service_proto_init()
-	file_ckptferry_v1_agent_service_proto_msgTypes[3].OneofWrappers = []any{}
-	file_ckptferry_v1_agent_service_proto_msgTypes[4].OneofWrappers = []any{}
+	file_ckptferry_v1_agent_service_proto_msgTypes[1].OneofWrappers = []any{}
 	file_ckptferry_v1_agent_service_proto_msgTypes[5].OneofWrappers = []any{}
+	file_ckptferry_v1_agent_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_ckptferry_v1_agent_service_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_v1_agent_service_proto_rawDesc), len(file_ckptferry_v1_agent_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

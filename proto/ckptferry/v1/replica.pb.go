@@ -42,6 +42,8 @@ const (
 	ReplicaStatus_REPLICA_STATUS_SUPERSEDED ReplicaStatus = 5
 	// Given up for the reason that the replica states.
 	ReplicaStatus_REPLICA_STATUS_FAILED ReplicaStatus = 6
+	// A scrub found bytes that are not what they were. Not offered for a restore; made again while the source has it.
+	ReplicaStatus_REPLICA_STATUS_QUARANTINED ReplicaStatus = 7
 )
 
 // Enum value maps for ReplicaStatus.
@@ -54,6 +56,7 @@ var (
 		4: "REPLICA_STATUS_RETIRING",
 		5: "REPLICA_STATUS_SUPERSEDED",
 		6: "REPLICA_STATUS_FAILED",
+		7: "REPLICA_STATUS_QUARANTINED",
 	}
 	ReplicaStatus_value = map[string]int32{
 		"REPLICA_STATUS_UNSPECIFIED": 0,
@@ -63,6 +66,7 @@ var (
 		"REPLICA_STATUS_RETIRING":    4,
 		"REPLICA_STATUS_SUPERSEDED":  5,
 		"REPLICA_STATUS_FAILED":      6,
+		"REPLICA_STATUS_QUARANTINED": 7,
 	}
 )
 
@@ -91,6 +95,59 @@ func (x ReplicaStatus) Number() protoreflect.EnumNumber {
 // Deprecated: Use ReplicaStatus.Descriptor instead.
 func (ReplicaStatus) EnumDescriptor() ([]byte, []int) {
 	return file_ckptferry_v1_replica_proto_rawDescGZIP(), []int{0}
+}
+
+// ClaimMode is Flink's claim (restore) mode.
+type ClaimMode int32
+
+const (
+	// Not said.
+	ClaimMode_CLAIM_MODE_UNSPECIFIED ClaimMode = 0
+	// Flink deletes nothing of the replica and is free of it after its first checkpoint.
+	ClaimMode_CLAIM_MODE_NO_CLAIM ClaimMode = 1
+	// The replica's files are Flink's: it deletes them when it no longer needs them.
+	ClaimMode_CLAIM_MODE_CLAIM ClaimMode = 2
+)
+
+// Enum value maps for ClaimMode.
+var (
+	ClaimMode_name = map[int32]string{
+		0: "CLAIM_MODE_UNSPECIFIED",
+		1: "CLAIM_MODE_NO_CLAIM",
+		2: "CLAIM_MODE_CLAIM",
+	}
+	ClaimMode_value = map[string]int32{
+		"CLAIM_MODE_UNSPECIFIED": 0,
+		"CLAIM_MODE_NO_CLAIM":    1,
+		"CLAIM_MODE_CLAIM":       2,
+	}
+)
+
+func (x ClaimMode) Enum() *ClaimMode {
+	p := new(ClaimMode)
+	*p = x
+	return p
+}
+
+func (x ClaimMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClaimMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_ckptferry_v1_replica_proto_enumTypes[1].Descriptor()
+}
+
+func (ClaimMode) Type() protoreflect.EnumType {
+	return &file_ckptferry_v1_replica_proto_enumTypes[1]
+}
+
+func (x ClaimMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClaimMode.Descriptor instead.
+func (ClaimMode) EnumDescriptor() ([]byte, []int) {
+	return file_ckptferry_v1_replica_proto_rawDescGZIP(), []int{1}
 }
 
 // CheckpointKey names one checkpoint or savepoint of one life of a job. A job that is restarted under a fixed JobID
@@ -196,6 +253,26 @@ type Replica struct {
 	Pinned bool `protobuf:"varint,12,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// When the source's checkpoint was completed, by the source storage's clock.
 	CompletedTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=completed_time,json=completedTime,proto3" json:"completed_time,omitempty"`
+	// The agent that makes it, or made it.
+	Agent string `protobuf:"bytes,14,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The agents that help with a large copy.
+	Shards []*Shard `protobuf:"bytes,15,rep,name=shards,proto3" json:"shards,omitempty"`
+	// Checkpoint or savepoint.
+	Kind CheckpointKind `protobuf:"varint,16,opt,name=kind,proto3,enum=ckptferry.v1.CheckpointKind" json:"kind,omitempty"`
+	// The name of a savepoint's directory. Empty for a checkpoint.
+	SavepointName string `protobuf:"bytes,17,opt,name=savepoint_name,json=savepointName,proto3" json:"savepoint_name,omitempty"`
+	// A job goes on from it, or did.
+	Promoted bool `protobuf:"varint,18,opt,name=promoted,proto3" json:"promoted,omitempty"`
+	// It was promoted with CLAIM: its files are Flink's.
+	Claimed bool `protobuf:"varint,19,opt,name=claimed,proto3" json:"claimed,omitempty"`
+	// Another replica of the job was promoted with CLAIM: Flink may have deleted files that this one needs. Never offered.
+	AtRisk bool `protobuf:"varint,20,opt,name=at_risk,json=atRisk,proto3" json:"at_risk,omitempty"`
+	// When every byte of it was last read and compared after it became READY.
+	ScrubbedTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=scrubbed_time,json=scrubbedTime,proto3" json:"scrubbed_time,omitempty"`
+	// What a restore depends on; known from READY on.
+	Facts *RestoreFacts `protobuf:"bytes,22,opt,name=facts,proto3" json:"facts,omitempty"`
+	// The class of the error that FAILED it.
+	FailureClass  string `protobuf:"bytes,23,opt,name=failure_class,json=failureClass,proto3" json:"failure_class,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,16 +398,250 @@ func (x *Replica) GetCompletedTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Replica) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Replica) GetShards() []*Shard {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *Replica) GetKind() CheckpointKind {
+	if x != nil {
+		return x.Kind
+	}
+	return CheckpointKind_CHECKPOINT_KIND_UNSPECIFIED
+}
+
+func (x *Replica) GetSavepointName() string {
+	if x != nil {
+		return x.SavepointName
+	}
+	return ""
+}
+
+func (x *Replica) GetPromoted() bool {
+	if x != nil {
+		return x.Promoted
+	}
+	return false
+}
+
+func (x *Replica) GetClaimed() bool {
+	if x != nil {
+		return x.Claimed
+	}
+	return false
+}
+
+func (x *Replica) GetAtRisk() bool {
+	if x != nil {
+		return x.AtRisk
+	}
+	return false
+}
+
+func (x *Replica) GetScrubbedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ScrubbedTime
+	}
+	return nil
+}
+
+func (x *Replica) GetFacts() *RestoreFacts {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+func (x *Replica) GetFailureClass() string {
+	if x != nil {
+		return x.FailureClass
+	}
+	return ""
+}
+
+// Shard is an agent's share of a large copy.
+type Shard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// It has copied and read back its share.
+	Done bool `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	// Nobody waits for it any longer.
+	Lost          bool `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shard) Reset() {
+	*x = Shard{}
+	mi := &file_ckptferry_v1_replica_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shard) ProtoMessage() {}
+
+func (x *Shard) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_replica_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shard.ProtoReflect.Descriptor instead.
+func (*Shard) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_replica_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Shard) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Shard) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *Shard) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+// RestoreFacts are what the ways of starting Flink from a replica depend on.
+type RestoreFacts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version of _metadata, 2 to 6.
+	MetadataVersion int32 `protobuf:"varint,1,opt,name=metadata_version,json=metadataVersion,proto3" json:"metadata_version,omitempty"`
+	// The oldest Flink that reads it, "1.20".
+	OldestFlink string `protobuf:"bytes,2,opt,name=oldest_flink,json=oldestFlink,proto3" json:"oldest_flink,omitempty"`
+	// Why that is the oldest, a few words.
+	OldestFlinkWhy string `protobuf:"bytes,3,opt,name=oldest_flink_why,json=oldestFlinkWhy,proto3" json:"oldest_flink_why,omitempty"`
+	// The changelog state backend: NO_CLAIM is refused by Flink.
+	Changelog bool `protobuf:"varint,4,opt,name=changelog,proto3" json:"changelog,omitempty"`
+	// In-flight data is part of it: only the same minor version and job graph.
+	Unaligned bool `protobuf:"varint,5,opt,name=unaligned,proto3" json:"unaligned,omitempty"`
+	// Shared files have relative paths: CLAIM would break the job's next checkpoints.
+	RelativeReused bool `protobuf:"varint,6,opt,name=relative_reused,json=relativeReused,proto3" json:"relative_reused,omitempty"`
+	// State handles inside of user state may name files that nobody can see.
+	HiddenHandles bool `protobuf:"varint,7,opt,name=hidden_handles,json=hiddenHandles,proto3" json:"hidden_handles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreFacts) Reset() {
+	*x = RestoreFacts{}
+	mi := &file_ckptferry_v1_replica_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreFacts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreFacts) ProtoMessage() {}
+
+func (x *RestoreFacts) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_replica_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreFacts.ProtoReflect.Descriptor instead.
+func (*RestoreFacts) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_replica_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RestoreFacts) GetMetadataVersion() int32 {
+	if x != nil {
+		return x.MetadataVersion
+	}
+	return 0
+}
+
+func (x *RestoreFacts) GetOldestFlink() string {
+	if x != nil {
+		return x.OldestFlink
+	}
+	return ""
+}
+
+func (x *RestoreFacts) GetOldestFlinkWhy() string {
+	if x != nil {
+		return x.OldestFlinkWhy
+	}
+	return ""
+}
+
+func (x *RestoreFacts) GetChangelog() bool {
+	if x != nil {
+		return x.Changelog
+	}
+	return false
+}
+
+func (x *RestoreFacts) GetUnaligned() bool {
+	if x != nil {
+		return x.Unaligned
+	}
+	return false
+}
+
+func (x *RestoreFacts) GetRelativeReused() bool {
+	if x != nil {
+		return x.RelativeReused
+	}
+	return false
+}
+
+func (x *RestoreFacts) GetHiddenHandles() bool {
+	if x != nil {
+		return x.HiddenHandles
+	}
+	return false
+}
+
 var File_ckptferry_v1_replica_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_replica_proto_rawDesc = "" +
 	"\n" +
-	"\x1ackptferry/v1/replica.proto\x12\fckptferry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x01\n" +
+	"\x1ackptferry/v1/replica.proto\x12\fckptferry.v1\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x01\n" +
 	"\rCheckpointKey\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12#\n" +
 	"\rcheckpoint_id\x18\x03 \x01(\x03R\fcheckpointId\x12'\n" +
-	"\x0fmetadata_crc32c\x18\x04 \x01(\aR\x0emetadataCrc32c\"\xac\x04\n" +
+	"\x0fmetadata_crc32c\x18\x04 \x01(\aR\x0emetadataCrc32c\"\xaf\a\n" +
 	"\aReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x123\n" +
@@ -348,9 +659,31 @@ const file_ckptferry_v1_replica_proto_rawDesc = "" +
 	" \x01(\tR\x06reason\x12\x1a\n" +
 	"\bwarnings\x18\v \x03(\tR\bwarnings\x12\x16\n" +
 	"\x06pinned\x18\f \x01(\bR\x06pinned\x12A\n" +
-	"\x0ecompleted_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompletedTimeB\r\n" +
+	"\x0ecompleted_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompletedTime\x12\x14\n" +
+	"\x05agent\x18\x0e \x01(\tR\x05agent\x12+\n" +
+	"\x06shards\x18\x0f \x03(\v2\x13.ckptferry.v1.ShardR\x06shards\x120\n" +
+	"\x04kind\x18\x10 \x01(\x0e2\x1c.ckptferry.v1.CheckpointKindR\x04kind\x12%\n" +
+	"\x0esavepoint_name\x18\x11 \x01(\tR\rsavepointName\x12\x1a\n" +
+	"\bpromoted\x18\x12 \x01(\bR\bpromoted\x12\x18\n" +
+	"\aclaimed\x18\x13 \x01(\bR\aclaimed\x12\x17\n" +
+	"\aat_risk\x18\x14 \x01(\bR\x06atRisk\x12?\n" +
+	"\rscrubbed_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\fscrubbedTime\x120\n" +
+	"\x05facts\x18\x16 \x01(\v2\x1a.ckptferry.v1.RestoreFactsR\x05facts\x12#\n" +
+	"\rfailure_class\x18\x17 \x01(\tR\ffailureClassB\r\n" +
 	"\v_file_countB\x0e\n" +
-	"\f_total_bytes*\xd8\x01\n" +
+	"\f_total_bytes\"E\n" +
+	"\x05Shard\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\bR\x04lost\"\x92\x02\n" +
+	"\fRestoreFacts\x12)\n" +
+	"\x10metadata_version\x18\x01 \x01(\x05R\x0fmetadataVersion\x12!\n" +
+	"\foldest_flink\x18\x02 \x01(\tR\voldestFlink\x12(\n" +
+	"\x10oldest_flink_why\x18\x03 \x01(\tR\x0eoldestFlinkWhy\x12\x1c\n" +
+	"\tchangelog\x18\x04 \x01(\bR\tchangelog\x12\x1c\n" +
+	"\tunaligned\x18\x05 \x01(\bR\tunaligned\x12'\n" +
+	"\x0frelative_reused\x18\x06 \x01(\bR\x0erelativeReused\x12%\n" +
+	"\x0ehidden_handles\x18\a \x01(\bR\rhiddenHandles*\xf8\x01\n" +
 	"\rReplicaStatus\x12\x1e\n" +
 	"\x1aREPLICA_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REPLICA_STATUS_PLANNED\x10\x01\x12\x1a\n" +
@@ -358,7 +691,12 @@ const file_ckptferry_v1_replica_proto_rawDesc = "" +
 	"\x14REPLICA_STATUS_READY\x10\x03\x12\x1b\n" +
 	"\x17REPLICA_STATUS_RETIRING\x10\x04\x12\x1d\n" +
 	"\x19REPLICA_STATUS_SUPERSEDED\x10\x05\x12\x19\n" +
-	"\x15REPLICA_STATUS_FAILED\x10\x06B\xb0\x01\n" +
+	"\x15REPLICA_STATUS_FAILED\x10\x06\x12\x1e\n" +
+	"\x1aREPLICA_STATUS_QUARANTINED\x10\a*V\n" +
+	"\tClaimMode\x12\x1a\n" +
+	"\x16CLAIM_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13CLAIM_MODE_NO_CLAIM\x10\x01\x12\x14\n" +
+	"\x10CLAIM_MODE_CLAIM\x10\x02B\xb0\x01\n" +
 	"\x10com.ckptferry.v1B\fReplicaProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/v1;ckptferryv1\xa2\x02\x03CXX\xaa\x02\fCkptferry.V1\xca\x02\fCkptferry\\V1\xe2\x02\x18Ckptferry\\V1\\GPBMetadata\xea\x02\rCkptferry::V1b\x06proto3"
 
 var (
@@ -373,25 +711,33 @@ func file_ckptferry_v1_replica_proto_rawDescGZIP() []byte {
 	return file_ckptferry_v1_replica_proto_rawDescData
 }
 
-var file_ckptferry_v1_replica_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ckptferry_v1_replica_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_ckptferry_v1_replica_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_ckptferry_v1_replica_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_ckptferry_v1_replica_proto_goTypes = []any{
 	(ReplicaStatus)(0),            // 0: ckptferry.v1.ReplicaStatus
-	(*CheckpointKey)(nil),         // 1: ckptferry.v1.CheckpointKey
-	(*Replica)(nil),               // 2: ckptferry.v1.Replica
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(ClaimMode)(0),                // 1: ckptferry.v1.ClaimMode
+	(*CheckpointKey)(nil),         // 2: ckptferry.v1.CheckpointKey
+	(*Replica)(nil),               // 3: ckptferry.v1.Replica
+	(*Shard)(nil),                 // 4: ckptferry.v1.Shard
+	(*RestoreFacts)(nil),          // 5: ckptferry.v1.RestoreFacts
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(CheckpointKind)(0),           // 7: ckptferry.v1.CheckpointKind
 }
 var file_ckptferry_v1_replica_proto_depIdxs = []int32{
-	1, // 0: ckptferry.v1.Replica.key:type_name -> ckptferry.v1.CheckpointKey
+	2, // 0: ckptferry.v1.Replica.key:type_name -> ckptferry.v1.CheckpointKey
 	0, // 1: ckptferry.v1.Replica.status:type_name -> ckptferry.v1.ReplicaStatus
-	3, // 2: ckptferry.v1.Replica.planned_time:type_name -> google.protobuf.Timestamp
-	3, // 3: ckptferry.v1.Replica.ready_time:type_name -> google.protobuf.Timestamp
-	3, // 4: ckptferry.v1.Replica.completed_time:type_name -> google.protobuf.Timestamp
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	6, // 2: ckptferry.v1.Replica.planned_time:type_name -> google.protobuf.Timestamp
+	6, // 3: ckptferry.v1.Replica.ready_time:type_name -> google.protobuf.Timestamp
+	6, // 4: ckptferry.v1.Replica.completed_time:type_name -> google.protobuf.Timestamp
+	4, // 5: ckptferry.v1.Replica.shards:type_name -> ckptferry.v1.Shard
+	7, // 6: ckptferry.v1.Replica.kind:type_name -> ckptferry.v1.CheckpointKind
+	6, // 7: ckptferry.v1.Replica.scrubbed_time:type_name -> google.protobuf.Timestamp
+	5, // 8: ckptferry.v1.Replica.facts:type_name -> ckptferry.v1.RestoreFacts
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_v1_replica_proto_init() }
@@ -399,14 +745,15 @@ func file_ckptferry_v1_replica_proto_init() {
 	if File_ckptferry_v1_replica_proto != nil {
 		return
 	}
+	file_ckptferry_v1_checkpoint_proto_init()
 	file_ckptferry_v1_replica_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_v1_replica_proto_rawDesc), len(file_ckptferry_v1_replica_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   2,
+			NumEnums:      2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

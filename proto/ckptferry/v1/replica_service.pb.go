@@ -37,6 +37,8 @@ const (
 	LagState_LAG_STATE_NO_REPLICA LagState = 3
 	// The source has not been heard of for a while, so nobody knows what is newest there.
 	LagState_LAG_STATE_SOURCE_SILENT LagState = 4
+	// The job was promoted here: nothing is pulled for it.
+	LagState_LAG_STATE_PROMOTED LagState = 5
 )
 
 // Enum value maps for LagState.
@@ -47,6 +49,7 @@ var (
 		2: "LAG_STATE_BEHIND",
 		3: "LAG_STATE_NO_REPLICA",
 		4: "LAG_STATE_SOURCE_SILENT",
+		5: "LAG_STATE_PROMOTED",
 	}
 	LagState_value = map[string]int32{
 		"LAG_STATE_UNSPECIFIED":   0,
@@ -54,6 +57,7 @@ var (
 		"LAG_STATE_BEHIND":        2,
 		"LAG_STATE_NO_REPLICA":    3,
 		"LAG_STATE_SOURCE_SILENT": 4,
+		"LAG_STATE_PROMOTED":      5,
 	}
 )
 
@@ -309,7 +313,11 @@ type GetReplicaLagRequest struct {
 	// Only jobs of this name. Empty: all.
 	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	// Only this route. Empty: all.
-	Route         string `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	Route string `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	// At most so many jobs; 0: all in one answer. Never more than 10000.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -358,13 +366,29 @@ func (x *GetReplicaLagRequest) GetRoute() string {
 	return ""
 }
 
+func (x *GetReplicaLagRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *GetReplicaLagRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // GetReplicaLagResponse is the lag of each job.
 type GetReplicaLagResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By route and job.
 	Jobs []*JobLag `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// How fresh.
-	Read          *ReadContext `protobuf:"bytes,2,opt,name=read,proto3" json:"read,omitempty"`
+	Read *ReadContext `protobuf:"bytes,2,opt,name=read,proto3" json:"read,omitempty"`
+	// Empty at the end.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -411,6 +435,13 @@ func (x *GetReplicaLagResponse) GetRead() *ReadContext {
 		return x.Read
 	}
 	return nil
+}
+
+func (x *GetReplicaLagResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // ListReplicasRequest asks for replicas.
@@ -559,6 +590,244 @@ func (x *ListReplicasResponse) GetRead() *ReadContext {
 	return nil
 }
 
+// WatchReplicasRequest asks for replicas as they are and as they change.
+type WatchReplicasRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only jobs of this name. Empty: all.
+	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Only this route. Empty: all.
+	Route string `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	// Only these statuses. Empty: all.
+	Statuses      []ReplicaStatus `protobuf:"varint,3,rep,packed,name=statuses,proto3,enum=ckptferry.v1.ReplicaStatus" json:"statuses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchReplicasRequest) Reset() {
+	*x = WatchReplicasRequest{}
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchReplicasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchReplicasRequest) ProtoMessage() {}
+
+func (x *WatchReplicasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchReplicasRequest.ProtoReflect.Descriptor instead.
+func (*WatchReplicasRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_replica_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WatchReplicasRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *WatchReplicasRequest) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *WatchReplicasRequest) GetStatuses() []ReplicaStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+// WatchReplicasResponse is one or more replicas that are new to the caller, or changed.
+type WatchReplicasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As they are now. One that changed twice in between is sent once.
+	Replicas []*Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Replicas that are no longer on record, or that the filter no longer lets through.
+	Gone []*CheckpointKey `protobuf:"bytes,2,rep,name=gone,proto3" json:"gone,omitempty"`
+	// True from the moment on that everything that was there at the beginning was sent.
+	Complete bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	// How fresh. Sent alone as a sign of life.
+	Read          *ReadContext `protobuf:"bytes,4,opt,name=read,proto3" json:"read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchReplicasResponse) Reset() {
+	*x = WatchReplicasResponse{}
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchReplicasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchReplicasResponse) ProtoMessage() {}
+
+func (x *WatchReplicasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchReplicasResponse.ProtoReflect.Descriptor instead.
+func (*WatchReplicasResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_replica_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WatchReplicasResponse) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *WatchReplicasResponse) GetGone() []*CheckpointKey {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+func (x *WatchReplicasResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *WatchReplicasResponse) GetRead() *ReadContext {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+// PinReplicaRequest names a replica.
+type PinReplicaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Key *CheckpointKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// True keeps it.
+	Pinned        bool `protobuf:"varint,2,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinReplicaRequest) Reset() {
+	*x = PinReplicaRequest{}
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinReplicaRequest) ProtoMessage() {}
+
+func (x *PinReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinReplicaRequest.ProtoReflect.Descriptor instead.
+func (*PinReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_replica_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PinReplicaRequest) GetKey() *CheckpointKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PinReplicaRequest) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+// PinReplicaResponse is what became of it.
+type PinReplicaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is now.
+	Replica       *Replica `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinReplicaResponse) Reset() {
+	*x = PinReplicaResponse{}
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinReplicaResponse) ProtoMessage() {}
+
+func (x *PinReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_replica_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinReplicaResponse.ProtoReflect.Descriptor instead.
+func (*PinReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_replica_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PinReplicaResponse) GetReplica() *Replica {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
 var File_ckptferry_v1_replica_service_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_replica_service_proto_rawDesc = "" +
@@ -590,13 +859,17 @@ const file_ckptferry_v1_replica_service_proto_rawDesc = "" +
 	"\n" +
 	"_bytes_lagB\x17\n" +
 	"\x15_source_checkpoint_idB\x16\n" +
-	"\x14_ready_checkpoint_id\">\n" +
+	"\x14_ready_checkpoint_id\"z\n" +
 	"\x14GetReplicaLagRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
-	"\x05route\x18\x02 \x01(\tR\x05route\"p\n" +
+	"\x05route\x18\x02 \x01(\tR\x05route\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\x98\x01\n" +
 	"\x15GetReplicaLagResponse\x12(\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x14.ckptferry.v1.JobLagR\x04jobs\x12-\n" +
-	"\x04read\x18\x02 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"\xb2\x01\n" +
+	"\x04read\x18\x02 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xb2\x01\n" +
 	"\x13ListReplicasRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05route\x18\x02 \x01(\tR\x05route\x127\n" +
@@ -607,16 +880,34 @@ const file_ckptferry_v1_replica_service_proto_rawDesc = "" +
 	"\x14ListReplicasResponse\x121\n" +
 	"\breplicas\x18\x01 \x03(\v2\x15.ckptferry.v1.ReplicaR\breplicas\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12-\n" +
-	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read*\x8b\x01\n" +
+	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"w\n" +
+	"\x14WatchReplicasRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
+	"\x05route\x18\x02 \x01(\tR\x05route\x127\n" +
+	"\bstatuses\x18\x03 \x03(\x0e2\x1b.ckptferry.v1.ReplicaStatusR\bstatuses\"\xc6\x01\n" +
+	"\x15WatchReplicasResponse\x121\n" +
+	"\breplicas\x18\x01 \x03(\v2\x15.ckptferry.v1.ReplicaR\breplicas\x12/\n" +
+	"\x04gone\x18\x02 \x03(\v2\x1b.ckptferry.v1.CheckpointKeyR\x04gone\x12\x1a\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\x12-\n" +
+	"\x04read\x18\x04 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"Z\n" +
+	"\x11PinReplicaRequest\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12\x16\n" +
+	"\x06pinned\x18\x02 \x01(\bR\x06pinned\"E\n" +
+	"\x12PinReplicaResponse\x12/\n" +
+	"\areplica\x18\x01 \x01(\v2\x15.ckptferry.v1.ReplicaR\areplica*\xa3\x01\n" +
 	"\bLagState\x12\x19\n" +
 	"\x15LAG_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13LAG_STATE_CAUGHT_UP\x10\x01\x12\x14\n" +
 	"\x10LAG_STATE_BEHIND\x10\x02\x12\x18\n" +
 	"\x14LAG_STATE_NO_REPLICA\x10\x03\x12\x1b\n" +
-	"\x17LAG_STATE_SOURCE_SILENT\x10\x042\xc1\x01\n" +
+	"\x17LAG_STATE_SOURCE_SILENT\x10\x04\x12\x16\n" +
+	"\x12LAG_STATE_PROMOTED\x10\x052\xee\x02\n" +
 	"\x0eReplicaService\x12X\n" +
 	"\rGetReplicaLag\x12\".ckptferry.v1.GetReplicaLagRequest\x1a#.ckptferry.v1.GetReplicaLagResponse\x12U\n" +
-	"\fListReplicas\x12!.ckptferry.v1.ListReplicasRequest\x1a\".ckptferry.v1.ListReplicasResponseB\xb7\x01\n" +
+	"\fListReplicas\x12!.ckptferry.v1.ListReplicasRequest\x1a\".ckptferry.v1.ListReplicasResponse\x12Z\n" +
+	"\rWatchReplicas\x12\".ckptferry.v1.WatchReplicasRequest\x1a#.ckptferry.v1.WatchReplicasResponse0\x01\x12O\n" +
+	"\n" +
+	"PinReplica\x12\x1f.ckptferry.v1.PinReplicaRequest\x1a .ckptferry.v1.PinReplicaResponseB\xb7\x01\n" +
 	"\x10com.ckptferry.v1B\x13ReplicaServiceProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/v1;ckptferryv1\xa2\x02\x03CXX\xaa\x02\fCkptferry.V1\xca\x02\fCkptferry\\V1\xe2\x02\x18Ckptferry\\V1\\GPBMetadata\xea\x02\rCkptferry::V1b\x06proto3"
 
 var (
@@ -632,7 +923,7 @@ func file_ckptferry_v1_replica_service_proto_rawDescGZIP() []byte {
 }
 
 var file_ckptferry_v1_replica_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ckptferry_v1_replica_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_ckptferry_v1_replica_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_ckptferry_v1_replica_service_proto_goTypes = []any{
 	(LagState)(0),                 // 0: ckptferry.v1.LagState
 	(*ReadContext)(nil),           // 1: ckptferry.v1.ReadContext
@@ -641,31 +932,46 @@ var file_ckptferry_v1_replica_service_proto_goTypes = []any{
 	(*GetReplicaLagResponse)(nil), // 4: ckptferry.v1.GetReplicaLagResponse
 	(*ListReplicasRequest)(nil),   // 5: ckptferry.v1.ListReplicasRequest
 	(*ListReplicasResponse)(nil),  // 6: ckptferry.v1.ListReplicasResponse
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
-	(ReplicaStatus)(0),            // 9: ckptferry.v1.ReplicaStatus
-	(*Replica)(nil),               // 10: ckptferry.v1.Replica
+	(*WatchReplicasRequest)(nil),  // 7: ckptferry.v1.WatchReplicasRequest
+	(*WatchReplicasResponse)(nil), // 8: ckptferry.v1.WatchReplicasResponse
+	(*PinReplicaRequest)(nil),     // 9: ckptferry.v1.PinReplicaRequest
+	(*PinReplicaResponse)(nil),    // 10: ckptferry.v1.PinReplicaResponse
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(ReplicaStatus)(0),            // 13: ckptferry.v1.ReplicaStatus
+	(*Replica)(nil),               // 14: ckptferry.v1.Replica
+	(*CheckpointKey)(nil),         // 15: ckptferry.v1.CheckpointKey
 }
 var file_ckptferry_v1_replica_service_proto_depIdxs = []int32{
-	7,  // 0: ckptferry.v1.ReadContext.read_time:type_name -> google.protobuf.Timestamp
+	11, // 0: ckptferry.v1.ReadContext.read_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: ckptferry.v1.JobLag.state:type_name -> ckptferry.v1.LagState
-	8,  // 2: ckptferry.v1.JobLag.time_lag:type_name -> google.protobuf.Duration
-	8,  // 3: ckptferry.v1.JobLag.rpo:type_name -> google.protobuf.Duration
-	7,  // 4: ckptferry.v1.JobLag.source_seen_time:type_name -> google.protobuf.Timestamp
+	12, // 2: ckptferry.v1.JobLag.time_lag:type_name -> google.protobuf.Duration
+	12, // 3: ckptferry.v1.JobLag.rpo:type_name -> google.protobuf.Duration
+	11, // 4: ckptferry.v1.JobLag.source_seen_time:type_name -> google.protobuf.Timestamp
 	2,  // 5: ckptferry.v1.GetReplicaLagResponse.jobs:type_name -> ckptferry.v1.JobLag
 	1,  // 6: ckptferry.v1.GetReplicaLagResponse.read:type_name -> ckptferry.v1.ReadContext
-	9,  // 7: ckptferry.v1.ListReplicasRequest.statuses:type_name -> ckptferry.v1.ReplicaStatus
-	10, // 8: ckptferry.v1.ListReplicasResponse.replicas:type_name -> ckptferry.v1.Replica
+	13, // 7: ckptferry.v1.ListReplicasRequest.statuses:type_name -> ckptferry.v1.ReplicaStatus
+	14, // 8: ckptferry.v1.ListReplicasResponse.replicas:type_name -> ckptferry.v1.Replica
 	1,  // 9: ckptferry.v1.ListReplicasResponse.read:type_name -> ckptferry.v1.ReadContext
-	3,  // 10: ckptferry.v1.ReplicaService.GetReplicaLag:input_type -> ckptferry.v1.GetReplicaLagRequest
-	5,  // 11: ckptferry.v1.ReplicaService.ListReplicas:input_type -> ckptferry.v1.ListReplicasRequest
-	4,  // 12: ckptferry.v1.ReplicaService.GetReplicaLag:output_type -> ckptferry.v1.GetReplicaLagResponse
-	6,  // 13: ckptferry.v1.ReplicaService.ListReplicas:output_type -> ckptferry.v1.ListReplicasResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	13, // 10: ckptferry.v1.WatchReplicasRequest.statuses:type_name -> ckptferry.v1.ReplicaStatus
+	14, // 11: ckptferry.v1.WatchReplicasResponse.replicas:type_name -> ckptferry.v1.Replica
+	15, // 12: ckptferry.v1.WatchReplicasResponse.gone:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 13: ckptferry.v1.WatchReplicasResponse.read:type_name -> ckptferry.v1.ReadContext
+	15, // 14: ckptferry.v1.PinReplicaRequest.key:type_name -> ckptferry.v1.CheckpointKey
+	14, // 15: ckptferry.v1.PinReplicaResponse.replica:type_name -> ckptferry.v1.Replica
+	3,  // 16: ckptferry.v1.ReplicaService.GetReplicaLag:input_type -> ckptferry.v1.GetReplicaLagRequest
+	5,  // 17: ckptferry.v1.ReplicaService.ListReplicas:input_type -> ckptferry.v1.ListReplicasRequest
+	7,  // 18: ckptferry.v1.ReplicaService.WatchReplicas:input_type -> ckptferry.v1.WatchReplicasRequest
+	9,  // 19: ckptferry.v1.ReplicaService.PinReplica:input_type -> ckptferry.v1.PinReplicaRequest
+	4,  // 20: ckptferry.v1.ReplicaService.GetReplicaLag:output_type -> ckptferry.v1.GetReplicaLagResponse
+	6,  // 21: ckptferry.v1.ReplicaService.ListReplicas:output_type -> ckptferry.v1.ListReplicasResponse
+	8,  // 22: ckptferry.v1.ReplicaService.WatchReplicas:output_type -> ckptferry.v1.WatchReplicasResponse
+	10, // 23: ckptferry.v1.ReplicaService.PinReplica:output_type -> ckptferry.v1.PinReplicaResponse
+	20, // [20:24] is the sub-list for method output_type
+	16, // [16:20] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_v1_replica_service_proto_init() }
@@ -682,7 +988,7 @@ func file_ckptferry_v1_replica_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_v1_replica_service_proto_rawDesc), len(file_ckptferry_v1_replica_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

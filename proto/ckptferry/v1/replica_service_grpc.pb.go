@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ReplicaService_GetReplicaLag_FullMethodName = "/ckptferry.v1.ReplicaService/GetReplicaLag"
 	ReplicaService_ListReplicas_FullMethodName  = "/ckptferry.v1.ReplicaService/ListReplicas"
+	ReplicaService_WatchReplicas_FullMethodName = "/ckptferry.v1.ReplicaService/WatchReplicas"
+	ReplicaService_PinReplica_FullMethodName    = "/ckptferry.v1.ReplicaService/PinReplica"
 )
 
 // ReplicaServiceClient is the client API for ReplicaService service.
@@ -34,6 +36,10 @@ type ReplicaServiceClient interface {
 	GetReplicaLag(ctx context.Context, in *GetReplicaLagRequest, opts ...grpc.CallOption) (*GetReplicaLagResponse, error)
 	// The replicas that are on record, newest first within a job.
 	ListReplicas(ctx context.Context, in *ListReplicasRequest, opts ...grpc.CallOption) (*ListReplicasResponse, error)
+	// All replicas that the filter lets through, and then each one again as it changes.
+	WatchReplicas(ctx context.Context, in *WatchReplicasRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchReplicasResponse], error)
+	// Keeps a READY replica, or stops keeping it. Needs the role operator.
+	PinReplica(ctx context.Context, in *PinReplicaRequest, opts ...grpc.CallOption) (*PinReplicaResponse, error)
 }
 
 type replicaServiceClient struct {
@@ -64,6 +70,35 @@ func (c *replicaServiceClient) ListReplicas(ctx context.Context, in *ListReplica
 	return out, nil
 }
 
+func (c *replicaServiceClient) WatchReplicas(ctx context.Context, in *WatchReplicasRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchReplicasResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ReplicaService_ServiceDesc.Streams[0], ReplicaService_WatchReplicas_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchReplicasRequest, WatchReplicasResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ReplicaService_WatchReplicasClient = grpc.ServerStreamingClient[WatchReplicasResponse]
+
+func (c *replicaServiceClient) PinReplica(ctx context.Context, in *PinReplicaRequest, opts ...grpc.CallOption) (*PinReplicaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PinReplicaResponse)
+	err := c.cc.Invoke(ctx, ReplicaService_PinReplica_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ReplicaServiceServer is the server API for ReplicaService service.
 // All implementations must embed UnimplementedReplicaServiceServer
 // for forward compatibility.
@@ -75,6 +110,10 @@ type ReplicaServiceServer interface {
 	GetReplicaLag(context.Context, *GetReplicaLagRequest) (*GetReplicaLagResponse, error)
 	// The replicas that are on record, newest first within a job.
 	ListReplicas(context.Context, *ListReplicasRequest) (*ListReplicasResponse, error)
+	// All replicas that the filter lets through, and then each one again as it changes.
+	WatchReplicas(*WatchReplicasRequest, grpc.ServerStreamingServer[WatchReplicasResponse]) error
+	// Keeps a READY replica, or stops keeping it. Needs the role operator.
+	PinReplica(context.Context, *PinReplicaRequest) (*PinReplicaResponse, error)
 	mustEmbedUnimplementedReplicaServiceServer()
 }
 
@@ -90,6 +129,12 @@ func (UnimplementedReplicaServiceServer) GetReplicaLag(context.Context, *GetRepl
 }
 func (UnimplementedReplicaServiceServer) ListReplicas(context.Context, *ListReplicasRequest) (*ListReplicasResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListReplicas not implemented")
+}
+func (UnimplementedReplicaServiceServer) WatchReplicas(*WatchReplicasRequest, grpc.ServerStreamingServer[WatchReplicasResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchReplicas not implemented")
+}
+func (UnimplementedReplicaServiceServer) PinReplica(context.Context, *PinReplicaRequest) (*PinReplicaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PinReplica not implemented")
 }
 func (UnimplementedReplicaServiceServer) mustEmbedUnimplementedReplicaServiceServer() {}
 func (UnimplementedReplicaServiceServer) testEmbeddedByValue()                        {}
@@ -148,6 +193,35 @@ func _ReplicaService_ListReplicas_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ReplicaService_WatchReplicas_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchReplicasRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ReplicaServiceServer).WatchReplicas(m, &grpc.GenericServerStream[WatchReplicasRequest, WatchReplicasResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ReplicaService_WatchReplicasServer = grpc.ServerStreamingServer[WatchReplicasResponse]
+
+func _ReplicaService_PinReplica_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PinReplicaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReplicaServiceServer).PinReplica(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReplicaService_PinReplica_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReplicaServiceServer).PinReplica(ctx, req.(*PinReplicaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ReplicaService_ServiceDesc is the grpc.ServiceDesc for ReplicaService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -163,7 +237,17 @@ var ReplicaService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListReplicas",
 			Handler:    _ReplicaService_ListReplicas_Handler,
 		},
+		{
+			MethodName: "PinReplica",
+			Handler:    _ReplicaService_PinReplica_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchReplicas",
+			Handler:       _ReplicaService_WatchReplicas_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "ckptferry/v1/replica_service.proto",
 }

@@ -9,6 +9,7 @@ package ckptferryv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -31,6 +32,8 @@ const (
 	RouteMode_ROUTE_MODE_CONTINUOUS RouteMode = 1
 	// Nothing is pulled, what is there stays.
 	RouteMode_ROUTE_MODE_PAUSED RouteMode = 2
+	// Only jobs of a migration that runs are pulled.
+	RouteMode_ROUTE_MODE_ON_DEMAND RouteMode = 3
 )
 
 // Enum value maps for RouteMode.
@@ -39,11 +42,13 @@ var (
 		0: "ROUTE_MODE_UNSPECIFIED",
 		1: "ROUTE_MODE_CONTINUOUS",
 		2: "ROUTE_MODE_PAUSED",
+		3: "ROUTE_MODE_ON_DEMAND",
 	}
 	RouteMode_value = map[string]int32{
 		"ROUTE_MODE_UNSPECIFIED": 0,
 		"ROUTE_MODE_CONTINUOUS":  1,
 		"ROUTE_MODE_PAUSED":      2,
+		"ROUTE_MODE_ON_DEMAND":   3,
 	}
 )
 
@@ -165,7 +170,7 @@ type Route struct {
 	Exclude []string `protobuf:"bytes,6,rep,name=exclude,proto3" json:"exclude,omitempty"`
 	// What it does.
 	Mode RouteMode `protobuf:"varint,7,opt,name=mode,proto3,enum=ckptferry.v1.RouteMode" json:"mode,omitempty"`
-	// READY replicas of a job that are kept at least. 0: all.
+	// READY checkpoints of a job that are kept at least. 0: all, whatever the other rules say.
 	Keep int32 `protobuf:"varint,8,opt,name=keep,proto3" json:"keep,omitempty"`
 	// Higher is copied first.
 	Priority int32 `protobuf:"varint,9,opt,name=priority,proto3" json:"priority,omitempty"`
@@ -175,8 +180,16 @@ type Route struct {
 	Epoch uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// How fast the files of the route are read at the source, all its copies together. 0: as fast as they come.
 	BytesPerSecond int64 `protobuf:"varint,12,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// READY checkpoints younger than this are kept too.
+	KeepFor *durationpb.Duration `protobuf:"bytes,13,opt,name=keep_for,json=keepFor,proto3" json:"keep_for,omitempty"`
+	// Of each of so many days (UTC) the last READY checkpoint is kept too.
+	KeepDaily int32 `protobuf:"varint,14,opt,name=keep_daily,json=keepDaily,proto3" json:"keep_daily,omitempty"`
+	// READY savepoints of a job that are kept, the newest. 0: all.
+	KeepSavepoints int32 `protobuf:"varint,15,opt,name=keep_savepoints,json=keepSavepoints,proto3" json:"keep_savepoints,omitempty"`
+	// How long files that no replica needs lie before they go to the trash, and how long they lie there. Absent: 24 h.
+	Grace         *durationpb.Duration `protobuf:"bytes,16,opt,name=grace,proto3" json:"grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
@@ -293,16 +306,44 @@ func (x *Route) GetBytesPerSecond() int64 {
 	return 0
 }
 
+func (x *Route) GetKeepFor() *durationpb.Duration {
+	if x != nil {
+		return x.KeepFor
+	}
+	return nil
+}
+
+func (x *Route) GetKeepDaily() int32 {
+	if x != nil {
+		return x.KeepDaily
+	}
+	return 0
+}
+
+func (x *Route) GetKeepSavepoints() int32 {
+	if x != nil {
+		return x.KeepSavepoints
+	}
+	return 0
+}
+
+func (x *Route) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
 var File_ckptferry_v1_route_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x18ckptferry/v1/route.proto\x12\fckptferry.v1\"g\n" +
+	"\x18ckptferry/v1/route.proto\x12\fckptferry.v1\x1a\x1egoogle/protobuf/duration.proto\"g\n" +
 	"\x06Export\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05bases\x18\x02 \x03(\tR\x05bases\x12#\n" +
 	"\ralso_readable\x18\x03 \x03(\tR\falsoReadable\x12\x0e\n" +
-	"\x02to\x18\x04 \x03(\tR\x02to\"\xf1\x02\n" +
+	"\x02to\x18\x04 \x03(\tR\x02to\"\xa0\x04\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0ffrom_datacenter\x18\x02 \x01(\tR\x0efromDatacenter\x12\x1f\n" +
@@ -317,11 +358,17 @@ const file_ckptferry_v1_route_proto_rawDesc = "" +
 	"\x0erelative_paths\x18\n" +
 	" \x01(\bR\rrelativePaths\x12\x14\n" +
 	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12(\n" +
-	"\x10bytes_per_second\x18\f \x01(\x03R\x0ebytesPerSecond*Y\n" +
+	"\x10bytes_per_second\x18\f \x01(\x03R\x0ebytesPerSecond\x124\n" +
+	"\bkeep_for\x18\r \x01(\v2\x19.google.protobuf.DurationR\akeepFor\x12\x1d\n" +
+	"\n" +
+	"keep_daily\x18\x0e \x01(\x05R\tkeepDaily\x12'\n" +
+	"\x0fkeep_savepoints\x18\x0f \x01(\x05R\x0ekeepSavepoints\x12/\n" +
+	"\x05grace\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x05grace*s\n" +
 	"\tRouteMode\x12\x1a\n" +
 	"\x16ROUTE_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROUTE_MODE_CONTINUOUS\x10\x01\x12\x15\n" +
-	"\x11ROUTE_MODE_PAUSED\x10\x02B\xae\x01\n" +
+	"\x11ROUTE_MODE_PAUSED\x10\x02\x12\x18\n" +
+	"\x14ROUTE_MODE_ON_DEMAND\x10\x03B\xae\x01\n" +
 	"\x10com.ckptferry.v1B\n" +
 	"RouteProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/v1;ckptferryv1\xa2\x02\x03CXX\xaa\x02\fCkptferry.V1\xca\x02\fCkptferry\\V1\xe2\x02\x18Ckptferry\\V1\\GPBMetadata\xea\x02\rCkptferry::V1b\x06proto3"
 
@@ -340,17 +387,20 @@ func file_ckptferry_v1_route_proto_rawDescGZIP() []byte {
 var file_ckptferry_v1_route_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_ckptferry_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_ckptferry_v1_route_proto_goTypes = []any{
-	(RouteMode)(0), // 0: ckptferry.v1.RouteMode
-	(*Export)(nil), // 1: ckptferry.v1.Export
-	(*Route)(nil),  // 2: ckptferry.v1.Route
+	(RouteMode)(0),              // 0: ckptferry.v1.RouteMode
+	(*Export)(nil),              // 1: ckptferry.v1.Export
+	(*Route)(nil),               // 2: ckptferry.v1.Route
+	(*durationpb.Duration)(nil), // 3: google.protobuf.Duration
 }
 var file_ckptferry_v1_route_proto_depIdxs = []int32{
 	0, // 0: ckptferry.v1.Route.mode:type_name -> ckptferry.v1.RouteMode
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 1: ckptferry.v1.Route.keep_for:type_name -> google.protobuf.Duration
+	3, // 2: ckptferry.v1.Route.grace:type_name -> google.protobuf.Duration
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_v1_route_proto_init() }

@@ -232,6 +232,116 @@ func (x *ListRoutesResponse) GetRead() *ReadContext {
 	return nil
 }
 
+// RemoveRoutesRequest names what is forgotten.
+type RemoveRoutesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of exports.
+	Exports []string `protobuf:"bytes,1,rep,name=exports,proto3" json:"exports,omitempty"`
+	// Names of routes.
+	Routes []string `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
+	// Say what would change and change nothing.
+	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRoutesRequest) Reset() {
+	*x = RemoveRoutesRequest{}
+	mi := &file_ckptferry_v1_route_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRoutesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRoutesRequest) ProtoMessage() {}
+
+func (x *RemoveRoutesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_route_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRoutesRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRoutesRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_route_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RemoveRoutesRequest) GetExports() []string {
+	if x != nil {
+		return x.Exports
+	}
+	return nil
+}
+
+func (x *RemoveRoutesRequest) GetRoutes() []string {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *RemoveRoutesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// RemoveRoutesResponse says what changed.
+type RemoveRoutesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A line each: "route prod: removed, 12 replicas stay on record".
+	Changes       []string `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRoutesResponse) Reset() {
+	*x = RemoveRoutesResponse{}
+	mi := &file_ckptferry_v1_route_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRoutesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRoutesResponse) ProtoMessage() {}
+
+func (x *RemoveRoutesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_route_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRoutesResponse.ProtoReflect.Descriptor instead.
+func (*RemoveRoutesResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_route_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RemoveRoutesResponse) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
 var File_ckptferry_v1_route_service_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_route_service_proto_rawDesc = "" +
@@ -247,11 +357,18 @@ const file_ckptferry_v1_route_service_proto_rawDesc = "" +
 	"\x12ListRoutesResponse\x12.\n" +
 	"\aexports\x18\x01 \x03(\v2\x14.ckptferry.v1.ExportR\aexports\x12+\n" +
 	"\x06routes\x18\x02 \x03(\v2\x13.ckptferry.v1.RouteR\x06routes\x12-\n" +
-	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read2\xb3\x01\n" +
+	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"`\n" +
+	"\x13RemoveRoutesRequest\x12\x18\n" +
+	"\aexports\x18\x01 \x03(\tR\aexports\x12\x16\n" +
+	"\x06routes\x18\x02 \x03(\tR\x06routes\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"0\n" +
+	"\x14RemoveRoutesResponse\x12\x18\n" +
+	"\achanges\x18\x01 \x03(\tR\achanges2\x8a\x02\n" +
 	"\fRouteService\x12R\n" +
 	"\vApplyRoutes\x12 .ckptferry.v1.ApplyRoutesRequest\x1a!.ckptferry.v1.ApplyRoutesResponse\x12O\n" +
 	"\n" +
-	"ListRoutes\x12\x1f.ckptferry.v1.ListRoutesRequest\x1a .ckptferry.v1.ListRoutesResponseB\xb5\x01\n" +
+	"ListRoutes\x12\x1f.ckptferry.v1.ListRoutesRequest\x1a .ckptferry.v1.ListRoutesResponse\x12U\n" +
+	"\fRemoveRoutes\x12!.ckptferry.v1.RemoveRoutesRequest\x1a\".ckptferry.v1.RemoveRoutesResponseB\xb5\x01\n" +
 	"\x10com.ckptferry.v1B\x11RouteServiceProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/v1;ckptferryv1\xa2\x02\x03CXX\xaa\x02\fCkptferry.V1\xca\x02\fCkptferry\\V1\xe2\x02\x18Ckptferry\\V1\\GPBMetadata\xea\x02\rCkptferry::V1b\x06proto3"
 
 var (
@@ -266,28 +383,32 @@ func file_ckptferry_v1_route_service_proto_rawDescGZIP() []byte {
 	return file_ckptferry_v1_route_service_proto_rawDescData
 }
 
-var file_ckptferry_v1_route_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_ckptferry_v1_route_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_ckptferry_v1_route_service_proto_goTypes = []any{
-	(*ApplyRoutesRequest)(nil),  // 0: ckptferry.v1.ApplyRoutesRequest
-	(*ApplyRoutesResponse)(nil), // 1: ckptferry.v1.ApplyRoutesResponse
-	(*ListRoutesRequest)(nil),   // 2: ckptferry.v1.ListRoutesRequest
-	(*ListRoutesResponse)(nil),  // 3: ckptferry.v1.ListRoutesResponse
-	(*Export)(nil),              // 4: ckptferry.v1.Export
-	(*Route)(nil),               // 5: ckptferry.v1.Route
-	(*ReadContext)(nil),         // 6: ckptferry.v1.ReadContext
+	(*ApplyRoutesRequest)(nil),   // 0: ckptferry.v1.ApplyRoutesRequest
+	(*ApplyRoutesResponse)(nil),  // 1: ckptferry.v1.ApplyRoutesResponse
+	(*ListRoutesRequest)(nil),    // 2: ckptferry.v1.ListRoutesRequest
+	(*ListRoutesResponse)(nil),   // 3: ckptferry.v1.ListRoutesResponse
+	(*RemoveRoutesRequest)(nil),  // 4: ckptferry.v1.RemoveRoutesRequest
+	(*RemoveRoutesResponse)(nil), // 5: ckptferry.v1.RemoveRoutesResponse
+	(*Export)(nil),               // 6: ckptferry.v1.Export
+	(*Route)(nil),                // 7: ckptferry.v1.Route
+	(*ReadContext)(nil),          // 8: ckptferry.v1.ReadContext
 }
 var file_ckptferry_v1_route_service_proto_depIdxs = []int32{
-	4, // 0: ckptferry.v1.ApplyRoutesRequest.exports:type_name -> ckptferry.v1.Export
-	5, // 1: ckptferry.v1.ApplyRoutesRequest.routes:type_name -> ckptferry.v1.Route
-	4, // 2: ckptferry.v1.ListRoutesResponse.exports:type_name -> ckptferry.v1.Export
-	5, // 3: ckptferry.v1.ListRoutesResponse.routes:type_name -> ckptferry.v1.Route
-	6, // 4: ckptferry.v1.ListRoutesResponse.read:type_name -> ckptferry.v1.ReadContext
+	6, // 0: ckptferry.v1.ApplyRoutesRequest.exports:type_name -> ckptferry.v1.Export
+	7, // 1: ckptferry.v1.ApplyRoutesRequest.routes:type_name -> ckptferry.v1.Route
+	6, // 2: ckptferry.v1.ListRoutesResponse.exports:type_name -> ckptferry.v1.Export
+	7, // 3: ckptferry.v1.ListRoutesResponse.routes:type_name -> ckptferry.v1.Route
+	8, // 4: ckptferry.v1.ListRoutesResponse.read:type_name -> ckptferry.v1.ReadContext
 	0, // 5: ckptferry.v1.RouteService.ApplyRoutes:input_type -> ckptferry.v1.ApplyRoutesRequest
 	2, // 6: ckptferry.v1.RouteService.ListRoutes:input_type -> ckptferry.v1.ListRoutesRequest
-	1, // 7: ckptferry.v1.RouteService.ApplyRoutes:output_type -> ckptferry.v1.ApplyRoutesResponse
-	3, // 8: ckptferry.v1.RouteService.ListRoutes:output_type -> ckptferry.v1.ListRoutesResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
+	4, // 7: ckptferry.v1.RouteService.RemoveRoutes:input_type -> ckptferry.v1.RemoveRoutesRequest
+	1, // 8: ckptferry.v1.RouteService.ApplyRoutes:output_type -> ckptferry.v1.ApplyRoutesResponse
+	3, // 9: ckptferry.v1.RouteService.ListRoutes:output_type -> ckptferry.v1.ListRoutesResponse
+	5, // 10: ckptferry.v1.RouteService.RemoveRoutes:output_type -> ckptferry.v1.RemoveRoutesResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
 	5, // [5:5] is the sub-list for extension type_name
 	5, // [5:5] is the sub-list for extension extendee
 	0, // [0:5] is the sub-list for field type_name
@@ -306,7 +427,7 @@ func file_ckptferry_v1_route_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_v1_route_service_proto_rawDesc), len(file_ckptferry_v1_route_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

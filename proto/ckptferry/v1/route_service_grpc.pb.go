@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RouteService_ApplyRoutes_FullMethodName = "/ckptferry.v1.RouteService/ApplyRoutes"
-	RouteService_ListRoutes_FullMethodName  = "/ckptferry.v1.RouteService/ListRoutes"
+	RouteService_ApplyRoutes_FullMethodName  = "/ckptferry.v1.RouteService/ApplyRoutes"
+	RouteService_ListRoutes_FullMethodName   = "/ckptferry.v1.RouteService/ListRoutes"
+	RouteService_RemoveRoutes_FullMethodName = "/ckptferry.v1.RouteService/RemoveRoutes"
 )
 
 // RouteServiceClient is the client API for RouteService service.
@@ -33,6 +34,8 @@ type RouteServiceClient interface {
 	ApplyRoutes(ctx context.Context, in *ApplyRoutesRequest, opts ...grpc.CallOption) (*ApplyRoutesResponse, error)
 	// All exports and routes.
 	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesResponse, error)
+	// Forgets exports and routes by their names. Replicas stay. Idempotent. Needs the role admin.
+	RemoveRoutes(ctx context.Context, in *RemoveRoutesRequest, opts ...grpc.CallOption) (*RemoveRoutesResponse, error)
 }
 
 type routeServiceClient struct {
@@ -63,6 +66,16 @@ func (c *routeServiceClient) ListRoutes(ctx context.Context, in *ListRoutesReque
 	return out, nil
 }
 
+func (c *routeServiceClient) RemoveRoutes(ctx context.Context, in *RemoveRoutesRequest, opts ...grpc.CallOption) (*RemoveRoutesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveRoutesResponse)
+	err := c.cc.Invoke(ctx, RouteService_RemoveRoutes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RouteServiceServer is the server API for RouteService service.
 // All implementations must embed UnimplementedRouteServiceServer
 // for forward compatibility.
@@ -73,6 +86,8 @@ type RouteServiceServer interface {
 	ApplyRoutes(context.Context, *ApplyRoutesRequest) (*ApplyRoutesResponse, error)
 	// All exports and routes.
 	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error)
+	// Forgets exports and routes by their names. Replicas stay. Idempotent. Needs the role admin.
+	RemoveRoutes(context.Context, *RemoveRoutesRequest) (*RemoveRoutesResponse, error)
 	mustEmbedUnimplementedRouteServiceServer()
 }
 
@@ -88,6 +103,9 @@ func (UnimplementedRouteServiceServer) ApplyRoutes(context.Context, *ApplyRoutes
 }
 func (UnimplementedRouteServiceServer) ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRoutes not implemented")
+}
+func (UnimplementedRouteServiceServer) RemoveRoutes(context.Context, *RemoveRoutesRequest) (*RemoveRoutesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveRoutes not implemented")
 }
 func (UnimplementedRouteServiceServer) mustEmbedUnimplementedRouteServiceServer() {}
 func (UnimplementedRouteServiceServer) testEmbeddedByValue()                      {}
@@ -146,6 +164,24 @@ func _RouteService_ListRoutes_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RouteService_RemoveRoutes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRoutesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouteServiceServer).RemoveRoutes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouteService_RemoveRoutes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouteServiceServer).RemoveRoutes(ctx, req.(*RemoveRoutesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RouteService_ServiceDesc is the grpc.ServiceDesc for RouteService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +196,10 @@ var RouteService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListRoutes",
 			Handler:    _RouteService_ListRoutes_Handler,
+		},
+		{
+			MethodName: "RemoveRoutes",
+			Handler:    _RouteService_RemoveRoutes_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

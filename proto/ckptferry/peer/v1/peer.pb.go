@@ -1059,11 +1059,112 @@ func (x *End) GetFile() *Place {
 	return nil
 }
 
+// TellFencesRequest says what the caller has promoted.
+type TellFencesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export's name.
+	Export string `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	// At most 500.
+	Jobs          []*v1.FencedJob `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellFencesRequest) Reset() {
+	*x = TellFencesRequest{}
+	mi := &file_ckptferry_peer_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellFencesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellFencesRequest) ProtoMessage() {}
+
+func (x *TellFencesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_peer_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellFencesRequest.ProtoReflect.Descriptor instead.
+func (*TellFencesRequest) Descriptor() ([]byte, []int) {
+	return file_ckptferry_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TellFencesRequest) GetExport() string {
+	if x != nil {
+		return x.Export
+	}
+	return ""
+}
+
+func (x *TellFencesRequest) GetJobs() []*v1.FencedJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// TellFencesResponse says what the source has recorded.
+type TellFencesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The jobs that were told, with the epochs that the source knows now.
+	Jobs          []*v1.FencedJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellFencesResponse) Reset() {
+	*x = TellFencesResponse{}
+	mi := &file_ckptferry_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellFencesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellFencesResponse) ProtoMessage() {}
+
+func (x *TellFencesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellFencesResponse.ProtoReflect.Descriptor instead.
+func (*TellFencesResponse) Descriptor() ([]byte, []int) {
+	return file_ckptferry_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TellFencesResponse) GetJobs() []*v1.FencedJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
 var File_ckptferry_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_ckptferry_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1cckptferry/peer/v1/peer.proto\x12\x11ckptferry.peer.v1\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n" +
+	"\x1cckptferry/peer/v1/peer.proto\x12\x11ckptferry.peer.v1\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x1cckptferry/v1/promotion.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n" +
 	"\x10HandshakeRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1e\n" +
 	"\n" +
@@ -1129,13 +1230,20 @@ const file_ckptferry_peer_v1_peer_proto_rawDesc = "" +
 	"\x03End\x12\x16\n" +
 	"\x06length\x18\x01 \x01(\x03R\x06length\x12\x16\n" +
 	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c\x12,\n" +
-	"\x04file\x18\x03 \x01(\v2\x18.ckptferry.peer.v1.PlaceR\x04file2\x97\x03\n" +
+	"\x04file\x18\x03 \x01(\v2\x18.ckptferry.peer.v1.PlaceR\x04file\"X\n" +
+	"\x11TellFencesRequest\x12\x16\n" +
+	"\x06export\x18\x01 \x01(\tR\x06export\x12+\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x17.ckptferry.v1.FencedJobR\x04jobs\"A\n" +
+	"\x12TellFencesResponse\x12+\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x17.ckptferry.v1.FencedJobR\x04jobs2\xf2\x03\n" +
 	"\vPeerService\x12V\n" +
 	"\tHandshake\x12#.ckptferry.peer.v1.HandshakeRequest\x1a$.ckptferry.peer.v1.HandshakeResponse\x12L\n" +
 	"\x05Watch\x12\x1f.ckptferry.peer.v1.WatchRequest\x1a .ckptferry.peer.v1.WatchResponse0\x01\x12G\n" +
 	"\x04Stat\x12\x1e.ckptferry.peer.v1.StatRequest\x1a\x1f.ckptferry.peer.v1.StatResponse\x12I\n" +
 	"\x04List\x12\x1e.ckptferry.peer.v1.ListRequest\x1a\x1f.ckptferry.peer.v1.ListResponse0\x01\x12N\n" +
-	"\x05Fetch\x12\x1f.ckptferry.peer.v1.FetchRequest\x1a .ckptferry.peer.v1.FetchResponse(\x010\x01B\xc7\x01\n" +
+	"\x05Fetch\x12\x1f.ckptferry.peer.v1.FetchRequest\x1a .ckptferry.peer.v1.FetchResponse(\x010\x01\x12Y\n" +
+	"\n" +
+	"TellFences\x12$.ckptferry.peer.v1.TellFencesRequest\x1a%.ckptferry.peer.v1.TellFencesResponseB\xc7\x01\n" +
 	"\x15com.ckptferry.peer.v1B\tPeerProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/peer/v1;peerv1\xa2\x02\x03CPX\xaa\x02\x11Ckptferry.Peer.V1\xca\x02\x11Ckptferry\\Peer\\V1\xe2\x02\x1dCkptferry\\Peer\\V1\\GPBMetadata\xea\x02\x13Ckptferry::Peer::V1b\x06proto3"
 
 var (
@@ -1150,7 +1258,7 @@ func file_ckptferry_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_ckptferry_peer_v1_peer_proto_rawDescData
 }
 
-var file_ckptferry_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_ckptferry_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_ckptferry_peer_v1_peer_proto_goTypes = []any{
 	(*HandshakeRequest)(nil),      // 0: ckptferry.peer.v1.HandshakeRequest
 	(*HandshakeResponse)(nil),     // 1: ckptferry.peer.v1.HandshakeResponse
@@ -1168,13 +1276,16 @@ var file_ckptferry_peer_v1_peer_proto_goTypes = []any{
 	(*FetchResponse)(nil),         // 13: ckptferry.peer.v1.FetchResponse
 	(*Piece)(nil),                 // 14: ckptferry.peer.v1.Piece
 	(*End)(nil),                   // 15: ckptferry.peer.v1.End
-	(*v1.FoundCheckpoint)(nil),    // 16: ckptferry.v1.FoundCheckpoint
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*TellFencesRequest)(nil),     // 16: ckptferry.peer.v1.TellFencesRequest
+	(*TellFencesResponse)(nil),    // 17: ckptferry.peer.v1.TellFencesResponse
+	(*v1.FoundCheckpoint)(nil),    // 18: ckptferry.v1.FoundCheckpoint
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*v1.FencedJob)(nil),          // 20: ckptferry.v1.FencedJob
 }
 var file_ckptferry_peer_v1_peer_proto_depIdxs = []int32{
-	16, // 0: ckptferry.peer.v1.WatchResponse.found:type_name -> ckptferry.v1.FoundCheckpoint
-	17, // 1: ckptferry.peer.v1.WatchResponse.polled_time:type_name -> google.protobuf.Timestamp
-	17, // 2: ckptferry.peer.v1.FileInfo.modified_time:type_name -> google.protobuf.Timestamp
+	18, // 0: ckptferry.peer.v1.WatchResponse.found:type_name -> ckptferry.v1.FoundCheckpoint
+	19, // 1: ckptferry.peer.v1.WatchResponse.polled_time:type_name -> google.protobuf.Timestamp
+	19, // 2: ckptferry.peer.v1.FileInfo.modified_time:type_name -> google.protobuf.Timestamp
 	4,  // 3: ckptferry.peer.v1.StatRequest.places:type_name -> ckptferry.peer.v1.Place
 	9,  // 4: ckptferry.peer.v1.StatResponse.results:type_name -> ckptferry.peer.v1.StatResult
 	5,  // 5: ckptferry.peer.v1.StatResult.info:type_name -> ckptferry.peer.v1.FileInfo
@@ -1187,21 +1298,25 @@ var file_ckptferry_peer_v1_peer_proto_depIdxs = []int32{
 	15, // 12: ckptferry.peer.v1.FetchResponse.end:type_name -> ckptferry.peer.v1.End
 	6,  // 13: ckptferry.peer.v1.FetchResponse.error:type_name -> ckptferry.peer.v1.FileError
 	4,  // 14: ckptferry.peer.v1.End.file:type_name -> ckptferry.peer.v1.Place
-	0,  // 15: ckptferry.peer.v1.PeerService.Handshake:input_type -> ckptferry.peer.v1.HandshakeRequest
-	2,  // 16: ckptferry.peer.v1.PeerService.Watch:input_type -> ckptferry.peer.v1.WatchRequest
-	7,  // 17: ckptferry.peer.v1.PeerService.Stat:input_type -> ckptferry.peer.v1.StatRequest
-	10, // 18: ckptferry.peer.v1.PeerService.List:input_type -> ckptferry.peer.v1.ListRequest
-	12, // 19: ckptferry.peer.v1.PeerService.Fetch:input_type -> ckptferry.peer.v1.FetchRequest
-	1,  // 20: ckptferry.peer.v1.PeerService.Handshake:output_type -> ckptferry.peer.v1.HandshakeResponse
-	3,  // 21: ckptferry.peer.v1.PeerService.Watch:output_type -> ckptferry.peer.v1.WatchResponse
-	8,  // 22: ckptferry.peer.v1.PeerService.Stat:output_type -> ckptferry.peer.v1.StatResponse
-	11, // 23: ckptferry.peer.v1.PeerService.List:output_type -> ckptferry.peer.v1.ListResponse
-	13, // 24: ckptferry.peer.v1.PeerService.Fetch:output_type -> ckptferry.peer.v1.FetchResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	20, // 15: ckptferry.peer.v1.TellFencesRequest.jobs:type_name -> ckptferry.v1.FencedJob
+	20, // 16: ckptferry.peer.v1.TellFencesResponse.jobs:type_name -> ckptferry.v1.FencedJob
+	0,  // 17: ckptferry.peer.v1.PeerService.Handshake:input_type -> ckptferry.peer.v1.HandshakeRequest
+	2,  // 18: ckptferry.peer.v1.PeerService.Watch:input_type -> ckptferry.peer.v1.WatchRequest
+	7,  // 19: ckptferry.peer.v1.PeerService.Stat:input_type -> ckptferry.peer.v1.StatRequest
+	10, // 20: ckptferry.peer.v1.PeerService.List:input_type -> ckptferry.peer.v1.ListRequest
+	12, // 21: ckptferry.peer.v1.PeerService.Fetch:input_type -> ckptferry.peer.v1.FetchRequest
+	16, // 22: ckptferry.peer.v1.PeerService.TellFences:input_type -> ckptferry.peer.v1.TellFencesRequest
+	1,  // 23: ckptferry.peer.v1.PeerService.Handshake:output_type -> ckptferry.peer.v1.HandshakeResponse
+	3,  // 24: ckptferry.peer.v1.PeerService.Watch:output_type -> ckptferry.peer.v1.WatchResponse
+	8,  // 25: ckptferry.peer.v1.PeerService.Stat:output_type -> ckptferry.peer.v1.StatResponse
+	11, // 26: ckptferry.peer.v1.PeerService.List:output_type -> ckptferry.peer.v1.ListResponse
+	13, // 27: ckptferry.peer.v1.PeerService.Fetch:output_type -> ckptferry.peer.v1.FetchResponse
+	17, // 28: ckptferry.peer.v1.PeerService.TellFences:output_type -> ckptferry.peer.v1.TellFencesResponse
+	23, // [23:29] is the sub-list for method output_type
+	17, // [17:23] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_peer_v1_peer_proto_init() }
@@ -1224,7 +1339,7 @@ func file_ckptferry_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_peer_v1_peer_proto_rawDesc), len(file_ckptferry_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,11 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PeerService_Handshake_FullMethodName = "/ckptferry.peer.v1.PeerService/Handshake"
-	PeerService_Watch_FullMethodName     = "/ckptferry.peer.v1.PeerService/Watch"
-	PeerService_Stat_FullMethodName      = "/ckptferry.peer.v1.PeerService/Stat"
-	PeerService_List_FullMethodName      = "/ckptferry.peer.v1.PeerService/List"
-	PeerService_Fetch_FullMethodName     = "/ckptferry.peer.v1.PeerService/Fetch"
+	PeerService_Handshake_FullMethodName  = "/ckptferry.peer.v1.PeerService/Handshake"
+	PeerService_Watch_FullMethodName      = "/ckptferry.peer.v1.PeerService/Watch"
+	PeerService_Stat_FullMethodName       = "/ckptferry.peer.v1.PeerService/Stat"
+	PeerService_List_FullMethodName       = "/ckptferry.peer.v1.PeerService/List"
+	PeerService_Fetch_FullMethodName      = "/ckptferry.peer.v1.PeerService/Fetch"
+	PeerService_TellFences_FullMethodName = "/ckptferry.peer.v1.PeerService/TellFences"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -46,6 +47,8 @@ type PeerServiceClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListResponse], error)
 	// Many files, back to back on one stream, in the order asked. Requests may be sent ahead of the answers.
 	Fetch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FetchRequest, FetchResponse], error)
+	// The caller has promoted jobs of an export, or has ended that. Answered when the source's group has recorded it.
+	TellFences(ctx context.Context, in *TellFencesRequest, opts ...grpc.CallOption) (*TellFencesResponse, error)
 }
 
 type peerServiceClient struct {
@@ -127,6 +130,16 @@ func (c *peerServiceClient) Fetch(ctx context.Context, opts ...grpc.CallOption) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_FetchClient = grpc.BidiStreamingClient[FetchRequest, FetchResponse]
 
+func (c *peerServiceClient) TellFences(ctx context.Context, in *TellFencesRequest, opts ...grpc.CallOption) (*TellFencesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TellFencesResponse)
+	err := c.cc.Invoke(ctx, PeerService_TellFences_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -145,6 +158,8 @@ type PeerServiceServer interface {
 	List(*ListRequest, grpc.ServerStreamingServer[ListResponse]) error
 	// Many files, back to back on one stream, in the order asked. Requests may be sent ahead of the answers.
 	Fetch(grpc.BidiStreamingServer[FetchRequest, FetchResponse]) error
+	// The caller has promoted jobs of an export, or has ended that. Answered when the source's group has recorded it.
+	TellFences(context.Context, *TellFencesRequest) (*TellFencesResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -169,6 +184,9 @@ func (UnimplementedPeerServiceServer) List(*ListRequest, grpc.ServerStreamingSer
 }
 func (UnimplementedPeerServiceServer) Fetch(grpc.BidiStreamingServer[FetchRequest, FetchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Fetch not implemented")
+}
+func (UnimplementedPeerServiceServer) TellFences(context.Context, *TellFencesRequest) (*TellFencesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TellFences not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -256,6 +274,24 @@ func _PeerService_Fetch_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_FetchServer = grpc.BidiStreamingServer[FetchRequest, FetchResponse]
 
+func _PeerService_TellFences_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TellFencesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).TellFences(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_TellFences_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).TellFences(ctx, req.(*TellFencesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -270,6 +306,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Stat",
 			Handler:    _PeerService_Stat_Handler,
+		},
+		{
+			MethodName: "TellFences",
+			Handler:    _PeerService_TellFences_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -48,6 +48,23 @@ type Command struct {
 	//	*Command_PutRoute
 	//	*Command_RecordFound
 	//	*Command_ObserveSource
+	//	*Command_RemoveExport
+	//	*Command_RemoveRoute
+	//	*Command_AssignShards
+	//	*Command_EndShard
+	//	*Command_QuarantineReplica
+	//	*Command_RecordScrub
+	//	*Command_RecordDrill
+	//	*Command_PromoteJobs
+	//	*Command_EndPromotions
+	//	*Command_FenceJobs
+	//	*Command_AcknowledgeFences
+	//	*Command_PutMigration
+	//	*Command_PutMigrationJobs
+	//	*Command_BeginSweep
+	//	*Command_EndSweep
+	//	*Command_RecoverReplicas
+	//	*Command_RecordAudit
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -214,6 +231,159 @@ func (x *Command) GetObserveSource() *ObserveSource {
 	return nil
 }
 
+func (x *Command) GetRemoveExport() *RemoveExport {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RemoveExport); ok {
+			return x.RemoveExport
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRemoveRoute() *RemoveRoute {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RemoveRoute); ok {
+			return x.RemoveRoute
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAssignShards() *AssignShards {
+	if x != nil {
+		if x, ok := x.Op.(*Command_AssignShards); ok {
+			return x.AssignShards
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEndShard() *EndShard {
+	if x != nil {
+		if x, ok := x.Op.(*Command_EndShard); ok {
+			return x.EndShard
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetQuarantineReplica() *QuarantineReplica {
+	if x != nil {
+		if x, ok := x.Op.(*Command_QuarantineReplica); ok {
+			return x.QuarantineReplica
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordScrub() *RecordScrub {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecordScrub); ok {
+			return x.RecordScrub
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordDrill() *RecordDrill {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecordDrill); ok {
+			return x.RecordDrill
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPromoteJobs() *PromoteJobs {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PromoteJobs); ok {
+			return x.PromoteJobs
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEndPromotions() *EndPromotions {
+	if x != nil {
+		if x, ok := x.Op.(*Command_EndPromotions); ok {
+			return x.EndPromotions
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetFenceJobs() *FenceJobs {
+	if x != nil {
+		if x, ok := x.Op.(*Command_FenceJobs); ok {
+			return x.FenceJobs
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAcknowledgeFences() *AcknowledgeFences {
+	if x != nil {
+		if x, ok := x.Op.(*Command_AcknowledgeFences); ok {
+			return x.AcknowledgeFences
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPutMigration() *PutMigration {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutMigration); ok {
+			return x.PutMigration
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPutMigrationJobs() *PutMigrationJobs {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutMigrationJobs); ok {
+			return x.PutMigrationJobs
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetBeginSweep() *BeginSweep {
+	if x != nil {
+		if x, ok := x.Op.(*Command_BeginSweep); ok {
+			return x.BeginSweep
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEndSweep() *EndSweep {
+	if x != nil {
+		if x, ok := x.Op.(*Command_EndSweep); ok {
+			return x.EndSweep
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecoverReplicas() *RecoverReplicas {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecoverReplicas); ok {
+			return x.RecoverReplicas
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordAudit() *RecordAudit {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecordAudit); ok {
+			return x.RecordAudit
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -283,6 +453,91 @@ type Command_ObserveSource struct {
 	ObserveSource *ObserveSource `protobuf:"bytes,14,opt,name=observe_source,json=observeSource,proto3,oneof"`
 }
 
+type Command_RemoveExport struct {
+	// Stop offering what an export lets others read.
+	RemoveExport *RemoveExport `protobuf:"bytes,15,opt,name=remove_export,json=removeExport,proto3,oneof"`
+}
+
+type Command_RemoveRoute struct {
+	// Stop pulling a route. Its replicas stay on record.
+	RemoveRoute *RemoveRoute `protobuf:"bytes,16,opt,name=remove_route,json=removeRoute,proto3,oneof"`
+}
+
+type Command_AssignShards struct {
+	// Have other agents of the group help with a large copy.
+	AssignShards *AssignShards `protobuf:"bytes,17,opt,name=assign_shards,json=assignShards,proto3,oneof"`
+}
+
+type Command_EndShard struct {
+	// A helper is done, or is given up.
+	EndShard *EndShard `protobuf:"bytes,18,opt,name=end_shard,json=endShard,proto3,oneof"`
+}
+
+type Command_QuarantineReplica struct {
+	// READY to QUARANTINED: rot was found.
+	QuarantineReplica *QuarantineReplica `protobuf:"bytes,19,opt,name=quarantine_replica,json=quarantineReplica,proto3,oneof"`
+}
+
+type Command_RecordScrub struct {
+	// A scrub read every byte of a replica and found it right.
+	RecordScrub *RecordScrub `protobuf:"bytes,20,opt,name=record_scrub,json=recordScrub,proto3,oneof"`
+}
+
+type Command_RecordDrill struct {
+	// A drill was made.
+	RecordDrill *RecordDrill `protobuf:"bytes,21,opt,name=record_drill,json=recordDrill,proto3,oneof"`
+}
+
+type Command_PromoteJobs struct {
+	// Target role: start using replicas, and fence the source out.
+	PromoteJobs *PromoteJobs `protobuf:"bytes,22,opt,name=promote_jobs,json=promoteJobs,proto3,oneof"`
+}
+
+type Command_EndPromotions struct {
+	// Target role: a promotion is over.
+	EndPromotions *EndPromotions `protobuf:"bytes,23,opt,name=end_promotions,json=endPromotions,proto3,oneof"`
+}
+
+type Command_FenceJobs struct {
+	// Source role: another datacenter has promoted jobs, or has ended that.
+	FenceJobs *FenceJobs `protobuf:"bytes,24,opt,name=fence_jobs,json=fenceJobs,proto3,oneof"`
+}
+
+type Command_AcknowledgeFences struct {
+	// Target role: the source knows of promotions.
+	AcknowledgeFences *AcknowledgeFences `protobuf:"bytes,25,opt,name=acknowledge_fences,json=acknowledgeFences,proto3,oneof"`
+}
+
+type Command_PutMigration struct {
+	// Make a migration, or change its state.
+	PutMigration *PutMigration `protobuf:"bytes,26,opt,name=put_migration,json=putMigration,proto3,oneof"`
+}
+
+type Command_PutMigrationJobs struct {
+	// Add jobs to a migration, or say how far they are.
+	PutMigrationJobs *PutMigrationJobs `protobuf:"bytes,27,opt,name=put_migration_jobs,json=putMigrationJobs,proto3,oneof"`
+}
+
+type Command_BeginSweep struct {
+	// Nothing of a route becomes READY while its unused files are moved away.
+	BeginSweep *BeginSweep `protobuf:"bytes,28,opt,name=begin_sweep,json=beginSweep,proto3,oneof"`
+}
+
+type Command_EndSweep struct {
+	// Over.
+	EndSweep *EndSweep `protobuf:"bytes,29,opt,name=end_sweep,json=endSweep,proto3,oneof"`
+}
+
+type Command_RecoverReplicas struct {
+	// Put READY replicas that only the storage knows back on record.
+	RecoverReplicas *RecoverReplicas `protobuf:"bytes,30,opt,name=recover_replicas,json=recoverReplicas,proto3,oneof"`
+}
+
+type Command_RecordAudit struct {
+	// Note who did something.
+	RecordAudit *RecordAudit `protobuf:"bytes,31,opt,name=record_audit,json=recordAudit,proto3,oneof"`
+}
+
 func (*Command_RaiseEpoch) isCommand_Op() {}
 
 func (*Command_PlanReplica) isCommand_Op() {}
@@ -308,6 +563,40 @@ func (*Command_PutRoute) isCommand_Op() {}
 func (*Command_RecordFound) isCommand_Op() {}
 
 func (*Command_ObserveSource) isCommand_Op() {}
+
+func (*Command_RemoveExport) isCommand_Op() {}
+
+func (*Command_RemoveRoute) isCommand_Op() {}
+
+func (*Command_AssignShards) isCommand_Op() {}
+
+func (*Command_EndShard) isCommand_Op() {}
+
+func (*Command_QuarantineReplica) isCommand_Op() {}
+
+func (*Command_RecordScrub) isCommand_Op() {}
+
+func (*Command_RecordDrill) isCommand_Op() {}
+
+func (*Command_PromoteJobs) isCommand_Op() {}
+
+func (*Command_EndPromotions) isCommand_Op() {}
+
+func (*Command_FenceJobs) isCommand_Op() {}
+
+func (*Command_AcknowledgeFences) isCommand_Op() {}
+
+func (*Command_PutMigration) isCommand_Op() {}
+
+func (*Command_PutMigrationJobs) isCommand_Op() {}
+
+func (*Command_BeginSweep) isCommand_Op() {}
+
+func (*Command_EndSweep) isCommand_Op() {}
+
+func (*Command_RecoverReplicas) isCommand_Op() {}
+
+func (*Command_RecordAudit) isCommand_Op() {}
 
 // Fence says for whom a command about a replica speaks. A command of another epoch or attempt than the state's is
 // refused, so a worker that slept through a change cannot undo it.
@@ -433,6 +722,12 @@ type PlanReplica struct {
 	Uri string `protobuf:"bytes,4,opt,name=uri,proto3" json:"uri,omitempty"`
 	// When the source's _metadata was completed, as the source found it: the age of the replica counts from here.
 	CompletedTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=completed_time,json=completedTime,proto3" json:"completed_time,omitempty"`
+	// The agent of the group that makes the replica.
+	Agent string `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Checkpoint or savepoint.
+	Kind v1.CheckpointKind `protobuf:"varint,7,opt,name=kind,proto3,enum=ckptferry.v1.CheckpointKind" json:"kind,omitempty"`
+	// The name of a savepoint's directory; what tells a job's savepoints apart on the storage. Empty for a checkpoint.
+	SavepointName string `protobuf:"bytes,8,opt,name=savepoint_name,json=savepointName,proto3" json:"savepoint_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -500,6 +795,27 @@ func (x *PlanReplica) GetCompletedTime() *timestamppb.Timestamp {
 		return x.CompletedTime
 	}
 	return nil
+}
+
+func (x *PlanReplica) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *PlanReplica) GetKind() v1.CheckpointKind {
+	if x != nil {
+		return x.Kind
+	}
+	return v1.CheckpointKind(0)
+}
+
+func (x *PlanReplica) GetSavepointName() string {
+	if x != nil {
+		return x.SavepointName
+	}
+	return ""
 }
 
 // StartCopy says that files are being written from now on.
@@ -573,7 +889,9 @@ type MarkReady struct {
 	// Bytes in the manifest.
 	TotalBytes int64 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
 	// Where the replica lies after all, when that differs from the plan; empty when it does not.
-	Uri           string `protobuf:"bytes,7,opt,name=uri,proto3" json:"uri,omitempty"`
+	Uri string `protobuf:"bytes,7,opt,name=uri,proto3" json:"uri,omitempty"`
+	// What a restore depends on.
+	Facts         *v1.RestoreFacts `protobuf:"bytes,8,opt,name=facts,proto3" json:"facts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -657,6 +975,13 @@ func (x *MarkReady) GetUri() string {
 	return ""
 }
 
+func (x *MarkReady) GetFacts() *v1.RestoreFacts {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
 // SupersedeReplica gives a replica up because the source's files are gone or a newer checkpoint overtook it.
 type SupersedeReplica struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -729,7 +1054,13 @@ type FailReplica struct {
 	// For whom it speaks.
 	Fence *Fence `protobuf:"bytes,2,opt,name=fence,proto3" json:"fence,omitempty"`
 	// A sentence: what went wrong, and where.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The class of the error, a lower-case word as the metrics have it: "no_space", "broken".
+	Class string `protobuf:"bytes,4,opt,name=class,proto3" json:"class,omitempty"`
+	// The fault lies in the checkpoint, so that an older one of the job may do.
+	CheckpointAtFault bool `protobuf:"varint,5,opt,name=checkpoint_at_fault,json=checkpointAtFault,proto3" json:"checkpoint_at_fault,omitempty"`
+	// The target takes nothing at the moment, of whatever job of the route.
+	TargetAtFault bool `protobuf:"varint,6,opt,name=target_at_fault,json=targetAtFault,proto3" json:"target_at_fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -783,6 +1114,27 @@ func (x *FailReplica) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *FailReplica) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *FailReplica) GetCheckpointAtFault() bool {
+	if x != nil {
+		return x.CheckpointAtFault
+	}
+	return false
+}
+
+func (x *FailReplica) GetTargetAtFault() bool {
+	if x != nil {
+		return x.TargetAtFault
+	}
+	return false
 }
 
 // PinReplica decides whether a READY replica may be retired.
@@ -1173,11 +1525,1048 @@ func (x *ObserveSource) GetSeenTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// RemoveExport forgets an export with its catalogue. One that is not there is done already.
+type RemoveExport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export's name.
+	Export        string `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveExport) Reset() {
+	*x = RemoveExport{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveExport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveExport) ProtoMessage() {}
+
+func (x *RemoveExport) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveExport.ProtoReflect.Descriptor instead.
+func (*RemoveExport) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RemoveExport) GetExport() string {
+	if x != nil {
+		return x.Export
+	}
+	return ""
+}
+
+// RemoveRoute forgets a route with what is known of its source; its epoch and its replicas stay. Refused while a replica
+// of it is PLANNED or COPYING: pause it first. One that is not there is done already.
+type RemoveRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's name.
+	Route         string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRoute) Reset() {
+	*x = RemoveRoute{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRoute) ProtoMessage() {}
+
+func (x *RemoveRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRoute.ProtoReflect.Descriptor instead.
+func (*RemoveRoute) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RemoveRoute) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+// AssignShards has other agents copy parts of a replica that is COPYING: each one a share of its files. It replaces what
+// was assigned before in the same attempt.
+type AssignShards struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Key *v1.CheckpointKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// For whom it speaks.
+	Fence *Fence `protobuf:"bytes,2,opt,name=fence,proto3" json:"fence,omitempty"`
+	// The helpers in order: the i-th (from 0) of n copies share i+1 of n+1; share 0 is the agent's that makes the replica.
+	Agents        []string `protobuf:"bytes,3,rep,name=agents,proto3" json:"agents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignShards) Reset() {
+	*x = AssignShards{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignShards) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignShards) ProtoMessage() {}
+
+func (x *AssignShards) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignShards.ProtoReflect.Descriptor instead.
+func (*AssignShards) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AssignShards) GetKey() *v1.CheckpointKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *AssignShards) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *AssignShards) GetAgents() []string {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+// EndShard says that a helper has copied and read back its share, or that nobody waits for it any longer. Done twice is
+// done once; a helper that is not assigned is refused as stale.
+type EndShard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Key *v1.CheckpointKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// For whom it speaks.
+	Fence *Fence `protobuf:"bytes,2,opt,name=fence,proto3" json:"fence,omitempty"`
+	// The helper.
+	Agent string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
+	// False: it died or failed, and the agent that makes the replica copies the share too.
+	Done          bool `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndShard) Reset() {
+	*x = EndShard{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndShard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndShard) ProtoMessage() {}
+
+func (x *EndShard) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndShard.ProtoReflect.Descriptor instead.
+func (*EndShard) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EndShard) GetKey() *v1.CheckpointKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *EndShard) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *EndShard) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *EndShard) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+// QuarantineReplica takes a READY replica out of use because its bytes are not what they were. Refused for a promoted or
+// claimed one: it is Flink's, or in use.
+type QuarantineReplica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Key *v1.CheckpointKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// For whom it speaks.
+	Fence *Fence `protobuf:"bytes,2,opt,name=fence,proto3" json:"fence,omitempty"`
+	// A sentence: the file, and what is wrong with it.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuarantineReplica) Reset() {
+	*x = QuarantineReplica{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuarantineReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuarantineReplica) ProtoMessage() {}
+
+func (x *QuarantineReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuarantineReplica.ProtoReflect.Descriptor instead.
+func (*QuarantineReplica) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *QuarantineReplica) GetKey() *v1.CheckpointKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *QuarantineReplica) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *QuarantineReplica) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// RecordScrub notes on a READY replica that every byte of it was read and compared.
+type RecordScrub struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Key *v1.CheckpointKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// For whom it speaks.
+	Fence         *Fence `protobuf:"bytes,2,opt,name=fence,proto3" json:"fence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordScrub) Reset() {
+	*x = RecordScrub{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordScrub) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordScrub) ProtoMessage() {}
+
+func (x *RecordScrub) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordScrub.ProtoReflect.Descriptor instead.
+func (*RecordScrub) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecordScrub) GetKey() *v1.CheckpointKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RecordScrub) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+// RecordDrill keeps the newest drill of a job, and its newest successful one.
+type RecordDrill struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The drill.
+	Drill         *v1.Drill `protobuf:"bytes,1,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordDrill) Reset() {
+	*x = RecordDrill{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordDrill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordDrill) ProtoMessage() {}
+
+func (x *RecordDrill) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordDrill.ProtoReflect.Descriptor instead.
+func (*RecordDrill) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RecordDrill) GetDrill() *v1.Drill {
+	if x != nil {
+		return x.Drill
+	}
+	return nil
+}
+
+// PromoteJobs makes replicas the state that jobs go on from: for each the job's epoch is raised by one, which fences out
+// whoever still copies for it, the replica is pinned and marked, and with CLAIM all other replicas of the job are AT_RISK.
+// All of it or nothing. The same promotion (plan and replica) again is done already.
+type PromoteJobs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The plan that is carried out: a digest of what it says.
+	Plan string `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	// At most 200, of one route, each job once.
+	Items []*Promote `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	// Who, as the certificate says.
+	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Why, in words of the actor.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// A job that the other datacenter is known to have promoted itself is refused unless this is set.
+	Force         bool `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteJobs) Reset() {
+	*x = PromoteJobs{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteJobs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteJobs) ProtoMessage() {}
+
+func (x *PromoteJobs) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteJobs.ProtoReflect.Descriptor instead.
+func (*PromoteJobs) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PromoteJobs) GetPlan() string {
+	if x != nil {
+		return x.Plan
+	}
+	return ""
+}
+
+func (x *PromoteJobs) GetItems() []*Promote {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *PromoteJobs) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *PromoteJobs) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PromoteJobs) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// Promote is one job of PromoteJobs.
+type Promote struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Key *v1.CheckpointKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The job's epoch that the plan saw, and the replica's attempt.
+	Fence *Fence `protobuf:"bytes,2,opt,name=fence,proto3" json:"fence,omitempty"`
+	// The job's name; the replica's.
+	Job string `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
+	// How Flink will restore.
+	ClaimMode     v1.ClaimMode `protobuf:"varint,4,opt,name=claim_mode,json=claimMode,proto3,enum=ckptferry.v1.ClaimMode" json:"claim_mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Promote) Reset() {
+	*x = Promote{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Promote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Promote) ProtoMessage() {}
+
+func (x *Promote) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Promote.ProtoReflect.Descriptor instead.
+func (*Promote) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Promote) GetKey() *v1.CheckpointKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Promote) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *Promote) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Promote) GetClaimMode() v1.ClaimMode {
+	if x != nil {
+		return x.ClaimMode
+	}
+	return v1.ClaimMode(0)
+}
+
+// EndPromotions ends promotions that are ACTIVE: the route pulls for the jobs again. The epoch stays. Ended already is done
+// already; a job that was never promoted is refused.
+type EndPromotions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's name.
+	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	// The jobs' names.
+	Jobs []string `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Who.
+	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndPromotions) Reset() {
+	*x = EndPromotions{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndPromotions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndPromotions) ProtoMessage() {}
+
+func (x *EndPromotions) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndPromotions.ProtoReflect.Descriptor instead.
+func (*EndPromotions) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *EndPromotions) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *EndPromotions) GetJobs() []string {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *EndPromotions) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *EndPromotions) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// FenceJobs notes at a source that a target has promoted jobs of an export. A lower epoch than the known one is passed over.
+// It also ends this side's own ACTIVE promotion of the same job from that datacenter: it has failed back.
+type FenceJobs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export's name.
+	Export string `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	// The target's datacenter.
+	Datacenter string `protobuf:"bytes,2,opt,name=datacenter,proto3" json:"datacenter,omitempty"`
+	// What it says, at most 500.
+	Jobs          []*v1.FencedJob `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceJobs) Reset() {
+	*x = FenceJobs{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceJobs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceJobs) ProtoMessage() {}
+
+func (x *FenceJobs) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceJobs.ProtoReflect.Descriptor instead.
+func (*FenceJobs) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *FenceJobs) GetExport() string {
+	if x != nil {
+		return x.Export
+	}
+	return ""
+}
+
+func (x *FenceJobs) GetDatacenter() string {
+	if x != nil {
+		return x.Datacenter
+	}
+	return ""
+}
+
+func (x *FenceJobs) GetJobs() []*v1.FencedJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// AcknowledgeFences notes at a target that the source's group has recorded what FenceJobs says.
+type AcknowledgeFences struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's name.
+	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	// The jobs and the epochs that the source has recorded.
+	Jobs          []*v1.FencedJob `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeFences) Reset() {
+	*x = AcknowledgeFences{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeFences) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeFences) ProtoMessage() {}
+
+func (x *AcknowledgeFences) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeFences.ProtoReflect.Descriptor instead.
+func (*AcknowledgeFences) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *AcknowledgeFences) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *AcknowledgeFences) GetJobs() []*v1.FencedJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// PutMigration makes a migration, or changes its state as far as that allows: what is DONE or ABORTED stays so.
+type PutMigration struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The migration, without its jobs.
+	Migration     *v1.Migration `protobuf:"bytes,1,opt,name=migration,proto3" json:"migration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutMigration) Reset() {
+	*x = PutMigration{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutMigration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutMigration) ProtoMessage() {}
+
+func (x *PutMigration) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutMigration.ProtoReflect.Descriptor instead.
+func (*PutMigration) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PutMigration) GetMigration() *v1.Migration {
+	if x != nil {
+		return x.Migration
+	}
+	return nil
+}
+
+// PutMigrationJobs adds jobs to a migration, or replaces what is known of them. A job that has ended stays as it is.
+type PutMigrationJobs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The migration's name.
+	Migration string `protobuf:"bytes,1,opt,name=migration,proto3" json:"migration,omitempty"`
+	// The jobs, each once.
+	Jobs          []*v1.MigrationJob `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutMigrationJobs) Reset() {
+	*x = PutMigrationJobs{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutMigrationJobs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutMigrationJobs) ProtoMessage() {}
+
+func (x *PutMigrationJobs) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutMigrationJobs.ProtoReflect.Descriptor instead.
+func (*PutMigrationJobs) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PutMigrationJobs) GetMigration() string {
+	if x != nil {
+		return x.Migration
+	}
+	return ""
+}
+
+func (x *PutMigrationJobs) GetJobs() []*v1.MigrationJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// BeginSweep keeps replicas of a route from becoming READY until EndSweep. Whoever sweeps takes away only what no replica
+// on record needs, and looks at the record after this. Begun twice is begun once.
+type BeginSweep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's name, also of a route that was removed.
+	Route         string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginSweep) Reset() {
+	*x = BeginSweep{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginSweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginSweep) ProtoMessage() {}
+
+func (x *BeginSweep) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginSweep.ProtoReflect.Descriptor instead.
+func (*BeginSweep) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *BeginSweep) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+// EndSweep ends a sweep. Ended twice is ended once.
+type EndSweep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's name.
+	Route         string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndSweep) Reset() {
+	*x = EndSweep{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndSweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndSweep) ProtoMessage() {}
+
+func (x *EndSweep) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndSweep.ProtoReflect.Descriptor instead.
+func (*EndSweep) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *EndSweep) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+// RecoverReplicas puts replicas on record as READY, as their manifests say that they are. One that is on record is passed
+// over. Their planned_under is the job's current epoch and attempt 1.
+type RecoverReplicas struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// READY replicas, at most 100.
+	Replicas      []*v1.Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverReplicas) Reset() {
+	*x = RecoverReplicas{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverReplicas) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverReplicas) ProtoMessage() {}
+
+func (x *RecoverReplicas) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverReplicas.ProtoReflect.Descriptor instead.
+func (*RecoverReplicas) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RecoverReplicas) GetReplicas() []*v1.Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// RecordAudit appends to the record of who did what. What PromoteJobs, EndPromotions and PutMigration do is on it without
+// this.
+type RecordAudit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done; its time is proposed_at.
+	Record        *v1.AuditRecord `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordAudit) Reset() {
+	*x = RecordAudit{}
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordAudit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordAudit) ProtoMessage() {}
+
+func (x *RecordAudit) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_command_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordAudit.ProtoReflect.Descriptor instead.
+func (*RecordAudit) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_command_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RecordAudit) GetRecord() *v1.AuditRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
 var File_ckptferry_raft_v1_command_proto protoreflect.FileDescriptor
 
 const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1fckptferry/raft/v1/command.proto\x12\x11ckptferry.raft.v1\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\a\n" +
+	"\x1fckptferry/raft/v1/command.proto\x12\x11ckptferry.raft.v1\x1a\x18ckptferry/v1/audit.proto\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x18ckptferry/v1/drill.proto\x1a\x1cckptferry/v1/migration.proto\x1a\x1cckptferry/v1/promotion.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x11\n" +
 	"\aCommand\x12;\n" +
 	"\vproposed_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"proposedAt\x12@\n" +
@@ -1199,7 +2588,26 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"put_export\x18\v \x01(\v2\x1c.ckptferry.raft.v1.PutExportH\x00R\tputExport\x12:\n" +
 	"\tput_route\x18\f \x01(\v2\x1b.ckptferry.raft.v1.PutRouteH\x00R\bputRoute\x12C\n" +
 	"\frecord_found\x18\r \x01(\v2\x1e.ckptferry.raft.v1.RecordFoundH\x00R\vrecordFound\x12I\n" +
-	"\x0eobserve_source\x18\x0e \x01(\v2 .ckptferry.raft.v1.ObserveSourceH\x00R\robserveSourceB\x04\n" +
+	"\x0eobserve_source\x18\x0e \x01(\v2 .ckptferry.raft.v1.ObserveSourceH\x00R\robserveSource\x12F\n" +
+	"\rremove_export\x18\x0f \x01(\v2\x1f.ckptferry.raft.v1.RemoveExportH\x00R\fremoveExport\x12C\n" +
+	"\fremove_route\x18\x10 \x01(\v2\x1e.ckptferry.raft.v1.RemoveRouteH\x00R\vremoveRoute\x12F\n" +
+	"\rassign_shards\x18\x11 \x01(\v2\x1f.ckptferry.raft.v1.AssignShardsH\x00R\fassignShards\x12:\n" +
+	"\tend_shard\x18\x12 \x01(\v2\x1b.ckptferry.raft.v1.EndShardH\x00R\bendShard\x12U\n" +
+	"\x12quarantine_replica\x18\x13 \x01(\v2$.ckptferry.raft.v1.QuarantineReplicaH\x00R\x11quarantineReplica\x12C\n" +
+	"\frecord_scrub\x18\x14 \x01(\v2\x1e.ckptferry.raft.v1.RecordScrubH\x00R\vrecordScrub\x12C\n" +
+	"\frecord_drill\x18\x15 \x01(\v2\x1e.ckptferry.raft.v1.RecordDrillH\x00R\vrecordDrill\x12C\n" +
+	"\fpromote_jobs\x18\x16 \x01(\v2\x1e.ckptferry.raft.v1.PromoteJobsH\x00R\vpromoteJobs\x12I\n" +
+	"\x0eend_promotions\x18\x17 \x01(\v2 .ckptferry.raft.v1.EndPromotionsH\x00R\rendPromotions\x12=\n" +
+	"\n" +
+	"fence_jobs\x18\x18 \x01(\v2\x1c.ckptferry.raft.v1.FenceJobsH\x00R\tfenceJobs\x12U\n" +
+	"\x12acknowledge_fences\x18\x19 \x01(\v2$.ckptferry.raft.v1.AcknowledgeFencesH\x00R\x11acknowledgeFences\x12F\n" +
+	"\rput_migration\x18\x1a \x01(\v2\x1f.ckptferry.raft.v1.PutMigrationH\x00R\fputMigration\x12S\n" +
+	"\x12put_migration_jobs\x18\x1b \x01(\v2#.ckptferry.raft.v1.PutMigrationJobsH\x00R\x10putMigrationJobs\x12@\n" +
+	"\vbegin_sweep\x18\x1c \x01(\v2\x1d.ckptferry.raft.v1.BeginSweepH\x00R\n" +
+	"beginSweep\x12:\n" +
+	"\tend_sweep\x18\x1d \x01(\v2\x1b.ckptferry.raft.v1.EndSweepH\x00R\bendSweep\x12O\n" +
+	"\x10recover_replicas\x18\x1e \x01(\v2\".ckptferry.raft.v1.RecoverReplicasH\x00R\x0frecoverReplicas\x12C\n" +
+	"\frecord_audit\x18\x1f \x01(\v2\x1e.ckptferry.raft.v1.RecordAuditH\x00R\vrecordAuditB\x04\n" +
 	"\x02op\"7\n" +
 	"\x05Fence\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
@@ -1207,16 +2615,19 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"RaiseEpoch\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xd3\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xc2\x02\n" +
 	"\vPlanReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x10\n" +
 	"\x03job\x18\x03 \x01(\tR\x03job\x12\x10\n" +
 	"\x03uri\x18\x04 \x01(\tR\x03uri\x12A\n" +
-	"\x0ecompleted_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcompletedTime\"j\n" +
+	"\x0ecompleted_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcompletedTime\x12\x14\n" +
+	"\x05agent\x18\x06 \x01(\tR\x05agent\x120\n" +
+	"\x04kind\x18\a \x01(\x0e2\x1c.ckptferry.v1.CheckpointKindR\x04kind\x12%\n" +
+	"\x0esavepoint_name\x18\b \x01(\tR\rsavepointName\"j\n" +
 	"\tStartCopy\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
-	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"\x81\x02\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"\xb3\x02\n" +
 	"\tMarkReady\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x1a\n" +
@@ -1226,15 +2637,19 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"file_count\x18\x05 \x01(\x03R\tfileCount\x12\x1f\n" +
 	"\vtotal_bytes\x18\x06 \x01(\x03R\n" +
 	"totalBytes\x12\x10\n" +
-	"\x03uri\x18\a \x01(\tR\x03uri\"\x89\x01\n" +
+	"\x03uri\x18\a \x01(\tR\x03uri\x120\n" +
+	"\x05facts\x18\b \x01(\v2\x1a.ckptferry.v1.RestoreFactsR\x05facts\"\x89\x01\n" +
 	"\x10SupersedeReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x84\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xf2\x01\n" +
 	"\vFailReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x83\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05class\x18\x04 \x01(\tR\x05class\x12.\n" +
+	"\x13checkpoint_at_fault\x18\x05 \x01(\bR\x11checkpointAtFault\x12&\n" +
+	"\x0ftarget_at_fault\x18\x06 \x01(\bR\rtargetAtFault\"\x83\x01\n" +
 	"\n" +
 	"PinReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
@@ -1256,7 +2671,69 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\rObserveSource\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x123\n" +
 	"\x05found\x18\x02 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05found\x127\n" +
-	"\tseen_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bseenTimeB\xca\x01\n" +
+	"\tseen_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bseenTime\"&\n" +
+	"\fRemoveExport\x12\x16\n" +
+	"\x06export\x18\x01 \x01(\tR\x06export\"#\n" +
+	"\vRemoveRoute\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\tR\x05route\"\x85\x01\n" +
+	"\fAssignShards\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x16\n" +
+	"\x06agents\x18\x03 \x03(\tR\x06agents\"\x93\x01\n" +
+	"\bEndShard\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x14\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\bR\x04done\"\x8a\x01\n" +
+	"\x11QuarantineReplica\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"l\n" +
+	"\vRecordScrub\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"8\n" +
+	"\vRecordDrill\x12)\n" +
+	"\x05drill\x18\x01 \x01(\v2\x13.ckptferry.v1.DrillR\x05drill\"\x97\x01\n" +
+	"\vPromoteJobs\x12\x12\n" +
+	"\x04plan\x18\x01 \x01(\tR\x04plan\x120\n" +
+	"\x05items\x18\x02 \x03(\v2\x1a.ckptferry.raft.v1.PromoteR\x05items\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\"\xb2\x01\n" +
+	"\aPromote\x12-\n" +
+	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x10\n" +
+	"\x03job\x18\x03 \x01(\tR\x03job\x126\n" +
+	"\n" +
+	"claim_mode\x18\x04 \x01(\x0e2\x17.ckptferry.v1.ClaimModeR\tclaimMode\"g\n" +
+	"\rEndPromotions\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\tR\x05route\x12\x12\n" +
+	"\x04jobs\x18\x02 \x03(\tR\x04jobs\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"p\n" +
+	"\tFenceJobs\x12\x16\n" +
+	"\x06export\x18\x01 \x01(\tR\x06export\x12\x1e\n" +
+	"\n" +
+	"datacenter\x18\x02 \x01(\tR\n" +
+	"datacenter\x12+\n" +
+	"\x04jobs\x18\x03 \x03(\v2\x17.ckptferry.v1.FencedJobR\x04jobs\"V\n" +
+	"\x11AcknowledgeFences\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\tR\x05route\x12+\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x17.ckptferry.v1.FencedJobR\x04jobs\"E\n" +
+	"\fPutMigration\x125\n" +
+	"\tmigration\x18\x01 \x01(\v2\x17.ckptferry.v1.MigrationR\tmigration\"`\n" +
+	"\x10PutMigrationJobs\x12\x1c\n" +
+	"\tmigration\x18\x01 \x01(\tR\tmigration\x12.\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x1a.ckptferry.v1.MigrationJobR\x04jobs\"\"\n" +
+	"\n" +
+	"BeginSweep\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\tR\x05route\" \n" +
+	"\bEndSweep\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\tR\x05route\"D\n" +
+	"\x0fRecoverReplicas\x121\n" +
+	"\breplicas\x18\x01 \x03(\v2\x15.ckptferry.v1.ReplicaR\breplicas\"@\n" +
+	"\vRecordAudit\x121\n" +
+	"\x06record\x18\x01 \x01(\v2\x19.ckptferry.v1.AuditRecordR\x06recordB\xca\x01\n" +
 	"\x15com.ckptferry.raft.v1B\fCommandProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1;raftv1\xa2\x02\x03CRX\xaa\x02\x11Ckptferry.Raft.V1\xca\x02\x11Ckptferry\\Raft\\V1\xe2\x02\x1dCkptferry\\Raft\\V1\\GPBMetadata\xea\x02\x13Ckptferry::Raft::V1b\x06proto3"
 
 var (
@@ -1271,7 +2748,7 @@ func file_ckptferry_raft_v1_command_proto_rawDescGZIP() []byte {
 	return file_ckptferry_raft_v1_command_proto_rawDescData
 }
 
-var file_ckptferry_raft_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_ckptferry_raft_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_ckptferry_raft_v1_command_proto_goTypes = []any{
 	(*Command)(nil),               // 0: ckptferry.raft.v1.Command
 	(*Fence)(nil),                 // 1: ckptferry.raft.v1.Fence
@@ -1288,14 +2765,41 @@ var file_ckptferry_raft_v1_command_proto_goTypes = []any{
 	(*PutRoute)(nil),              // 12: ckptferry.raft.v1.PutRoute
 	(*RecordFound)(nil),           // 13: ckptferry.raft.v1.RecordFound
 	(*ObserveSource)(nil),         // 14: ckptferry.raft.v1.ObserveSource
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*v1.CheckpointKey)(nil),      // 16: ckptferry.v1.CheckpointKey
-	(*v1.Export)(nil),             // 17: ckptferry.v1.Export
-	(*v1.Route)(nil),              // 18: ckptferry.v1.Route
-	(*v1.FoundCheckpoint)(nil),    // 19: ckptferry.v1.FoundCheckpoint
+	(*RemoveExport)(nil),          // 15: ckptferry.raft.v1.RemoveExport
+	(*RemoveRoute)(nil),           // 16: ckptferry.raft.v1.RemoveRoute
+	(*AssignShards)(nil),          // 17: ckptferry.raft.v1.AssignShards
+	(*EndShard)(nil),              // 18: ckptferry.raft.v1.EndShard
+	(*QuarantineReplica)(nil),     // 19: ckptferry.raft.v1.QuarantineReplica
+	(*RecordScrub)(nil),           // 20: ckptferry.raft.v1.RecordScrub
+	(*RecordDrill)(nil),           // 21: ckptferry.raft.v1.RecordDrill
+	(*PromoteJobs)(nil),           // 22: ckptferry.raft.v1.PromoteJobs
+	(*Promote)(nil),               // 23: ckptferry.raft.v1.Promote
+	(*EndPromotions)(nil),         // 24: ckptferry.raft.v1.EndPromotions
+	(*FenceJobs)(nil),             // 25: ckptferry.raft.v1.FenceJobs
+	(*AcknowledgeFences)(nil),     // 26: ckptferry.raft.v1.AcknowledgeFences
+	(*PutMigration)(nil),          // 27: ckptferry.raft.v1.PutMigration
+	(*PutMigrationJobs)(nil),      // 28: ckptferry.raft.v1.PutMigrationJobs
+	(*BeginSweep)(nil),            // 29: ckptferry.raft.v1.BeginSweep
+	(*EndSweep)(nil),              // 30: ckptferry.raft.v1.EndSweep
+	(*RecoverReplicas)(nil),       // 31: ckptferry.raft.v1.RecoverReplicas
+	(*RecordAudit)(nil),           // 32: ckptferry.raft.v1.RecordAudit
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*v1.CheckpointKey)(nil),      // 34: ckptferry.v1.CheckpointKey
+	(v1.CheckpointKind)(0),        // 35: ckptferry.v1.CheckpointKind
+	(*v1.RestoreFacts)(nil),       // 36: ckptferry.v1.RestoreFacts
+	(*v1.Export)(nil),             // 37: ckptferry.v1.Export
+	(*v1.Route)(nil),              // 38: ckptferry.v1.Route
+	(*v1.FoundCheckpoint)(nil),    // 39: ckptferry.v1.FoundCheckpoint
+	(*v1.Drill)(nil),              // 40: ckptferry.v1.Drill
+	(v1.ClaimMode)(0),             // 41: ckptferry.v1.ClaimMode
+	(*v1.FencedJob)(nil),          // 42: ckptferry.v1.FencedJob
+	(*v1.Migration)(nil),          // 43: ckptferry.v1.Migration
+	(*v1.MigrationJob)(nil),       // 44: ckptferry.v1.MigrationJob
+	(*v1.Replica)(nil),            // 45: ckptferry.v1.Replica
+	(*v1.AuditRecord)(nil),        // 46: ckptferry.v1.AuditRecord
 }
 var file_ckptferry_raft_v1_command_proto_depIdxs = []int32{
-	15, // 0: ckptferry.raft.v1.Command.proposed_at:type_name -> google.protobuf.Timestamp
+	33, // 0: ckptferry.raft.v1.Command.proposed_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: ckptferry.raft.v1.Command.raise_epoch:type_name -> ckptferry.raft.v1.RaiseEpoch
 	3,  // 2: ckptferry.raft.v1.Command.plan_replica:type_name -> ckptferry.raft.v1.PlanReplica
 	4,  // 3: ckptferry.raft.v1.Command.start_copy:type_name -> ckptferry.raft.v1.StartCopy
@@ -1309,33 +2813,71 @@ var file_ckptferry_raft_v1_command_proto_depIdxs = []int32{
 	12, // 11: ckptferry.raft.v1.Command.put_route:type_name -> ckptferry.raft.v1.PutRoute
 	13, // 12: ckptferry.raft.v1.Command.record_found:type_name -> ckptferry.raft.v1.RecordFound
 	14, // 13: ckptferry.raft.v1.Command.observe_source:type_name -> ckptferry.raft.v1.ObserveSource
-	16, // 14: ckptferry.raft.v1.PlanReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 15: ckptferry.raft.v1.PlanReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	15, // 16: ckptferry.raft.v1.PlanReplica.completed_time:type_name -> google.protobuf.Timestamp
-	16, // 17: ckptferry.raft.v1.StartCopy.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 18: ckptferry.raft.v1.StartCopy.fence:type_name -> ckptferry.raft.v1.Fence
-	16, // 19: ckptferry.raft.v1.MarkReady.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 20: ckptferry.raft.v1.MarkReady.fence:type_name -> ckptferry.raft.v1.Fence
-	16, // 21: ckptferry.raft.v1.SupersedeReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 22: ckptferry.raft.v1.SupersedeReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	16, // 23: ckptferry.raft.v1.FailReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 24: ckptferry.raft.v1.FailReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	16, // 25: ckptferry.raft.v1.PinReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 26: ckptferry.raft.v1.PinReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	16, // 27: ckptferry.raft.v1.RetireReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 28: ckptferry.raft.v1.RetireReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	16, // 29: ckptferry.raft.v1.ForgetReplica.key:type_name -> ckptferry.v1.CheckpointKey
-	1,  // 30: ckptferry.raft.v1.ForgetReplica.fence:type_name -> ckptferry.raft.v1.Fence
-	17, // 31: ckptferry.raft.v1.PutExport.export:type_name -> ckptferry.v1.Export
-	18, // 32: ckptferry.raft.v1.PutRoute.route:type_name -> ckptferry.v1.Route
-	19, // 33: ckptferry.raft.v1.RecordFound.found:type_name -> ckptferry.v1.FoundCheckpoint
-	19, // 34: ckptferry.raft.v1.ObserveSource.found:type_name -> ckptferry.v1.FoundCheckpoint
-	15, // 35: ckptferry.raft.v1.ObserveSource.seen_time:type_name -> google.protobuf.Timestamp
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	15, // 14: ckptferry.raft.v1.Command.remove_export:type_name -> ckptferry.raft.v1.RemoveExport
+	16, // 15: ckptferry.raft.v1.Command.remove_route:type_name -> ckptferry.raft.v1.RemoveRoute
+	17, // 16: ckptferry.raft.v1.Command.assign_shards:type_name -> ckptferry.raft.v1.AssignShards
+	18, // 17: ckptferry.raft.v1.Command.end_shard:type_name -> ckptferry.raft.v1.EndShard
+	19, // 18: ckptferry.raft.v1.Command.quarantine_replica:type_name -> ckptferry.raft.v1.QuarantineReplica
+	20, // 19: ckptferry.raft.v1.Command.record_scrub:type_name -> ckptferry.raft.v1.RecordScrub
+	21, // 20: ckptferry.raft.v1.Command.record_drill:type_name -> ckptferry.raft.v1.RecordDrill
+	22, // 21: ckptferry.raft.v1.Command.promote_jobs:type_name -> ckptferry.raft.v1.PromoteJobs
+	24, // 22: ckptferry.raft.v1.Command.end_promotions:type_name -> ckptferry.raft.v1.EndPromotions
+	25, // 23: ckptferry.raft.v1.Command.fence_jobs:type_name -> ckptferry.raft.v1.FenceJobs
+	26, // 24: ckptferry.raft.v1.Command.acknowledge_fences:type_name -> ckptferry.raft.v1.AcknowledgeFences
+	27, // 25: ckptferry.raft.v1.Command.put_migration:type_name -> ckptferry.raft.v1.PutMigration
+	28, // 26: ckptferry.raft.v1.Command.put_migration_jobs:type_name -> ckptferry.raft.v1.PutMigrationJobs
+	29, // 27: ckptferry.raft.v1.Command.begin_sweep:type_name -> ckptferry.raft.v1.BeginSweep
+	30, // 28: ckptferry.raft.v1.Command.end_sweep:type_name -> ckptferry.raft.v1.EndSweep
+	31, // 29: ckptferry.raft.v1.Command.recover_replicas:type_name -> ckptferry.raft.v1.RecoverReplicas
+	32, // 30: ckptferry.raft.v1.Command.record_audit:type_name -> ckptferry.raft.v1.RecordAudit
+	34, // 31: ckptferry.raft.v1.PlanReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 32: ckptferry.raft.v1.PlanReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	33, // 33: ckptferry.raft.v1.PlanReplica.completed_time:type_name -> google.protobuf.Timestamp
+	35, // 34: ckptferry.raft.v1.PlanReplica.kind:type_name -> ckptferry.v1.CheckpointKind
+	34, // 35: ckptferry.raft.v1.StartCopy.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 36: ckptferry.raft.v1.StartCopy.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 37: ckptferry.raft.v1.MarkReady.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 38: ckptferry.raft.v1.MarkReady.fence:type_name -> ckptferry.raft.v1.Fence
+	36, // 39: ckptferry.raft.v1.MarkReady.facts:type_name -> ckptferry.v1.RestoreFacts
+	34, // 40: ckptferry.raft.v1.SupersedeReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 41: ckptferry.raft.v1.SupersedeReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 42: ckptferry.raft.v1.FailReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 43: ckptferry.raft.v1.FailReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 44: ckptferry.raft.v1.PinReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 45: ckptferry.raft.v1.PinReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 46: ckptferry.raft.v1.RetireReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 47: ckptferry.raft.v1.RetireReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 48: ckptferry.raft.v1.ForgetReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 49: ckptferry.raft.v1.ForgetReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	37, // 50: ckptferry.raft.v1.PutExport.export:type_name -> ckptferry.v1.Export
+	38, // 51: ckptferry.raft.v1.PutRoute.route:type_name -> ckptferry.v1.Route
+	39, // 52: ckptferry.raft.v1.RecordFound.found:type_name -> ckptferry.v1.FoundCheckpoint
+	39, // 53: ckptferry.raft.v1.ObserveSource.found:type_name -> ckptferry.v1.FoundCheckpoint
+	33, // 54: ckptferry.raft.v1.ObserveSource.seen_time:type_name -> google.protobuf.Timestamp
+	34, // 55: ckptferry.raft.v1.AssignShards.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 56: ckptferry.raft.v1.AssignShards.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 57: ckptferry.raft.v1.EndShard.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 58: ckptferry.raft.v1.EndShard.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 59: ckptferry.raft.v1.QuarantineReplica.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 60: ckptferry.raft.v1.QuarantineReplica.fence:type_name -> ckptferry.raft.v1.Fence
+	34, // 61: ckptferry.raft.v1.RecordScrub.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 62: ckptferry.raft.v1.RecordScrub.fence:type_name -> ckptferry.raft.v1.Fence
+	40, // 63: ckptferry.raft.v1.RecordDrill.drill:type_name -> ckptferry.v1.Drill
+	23, // 64: ckptferry.raft.v1.PromoteJobs.items:type_name -> ckptferry.raft.v1.Promote
+	34, // 65: ckptferry.raft.v1.Promote.key:type_name -> ckptferry.v1.CheckpointKey
+	1,  // 66: ckptferry.raft.v1.Promote.fence:type_name -> ckptferry.raft.v1.Fence
+	41, // 67: ckptferry.raft.v1.Promote.claim_mode:type_name -> ckptferry.v1.ClaimMode
+	42, // 68: ckptferry.raft.v1.FenceJobs.jobs:type_name -> ckptferry.v1.FencedJob
+	42, // 69: ckptferry.raft.v1.AcknowledgeFences.jobs:type_name -> ckptferry.v1.FencedJob
+	43, // 70: ckptferry.raft.v1.PutMigration.migration:type_name -> ckptferry.v1.Migration
+	44, // 71: ckptferry.raft.v1.PutMigrationJobs.jobs:type_name -> ckptferry.v1.MigrationJob
+	45, // 72: ckptferry.raft.v1.RecoverReplicas.replicas:type_name -> ckptferry.v1.Replica
+	46, // 73: ckptferry.raft.v1.RecordAudit.record:type_name -> ckptferry.v1.AuditRecord
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_raft_v1_command_proto_init() }
@@ -1357,6 +2899,23 @@ func file_ckptferry_raft_v1_command_proto_init() {
 		(*Command_PutRoute)(nil),
 		(*Command_RecordFound)(nil),
 		(*Command_ObserveSource)(nil),
+		(*Command_RemoveExport)(nil),
+		(*Command_RemoveRoute)(nil),
+		(*Command_AssignShards)(nil),
+		(*Command_EndShard)(nil),
+		(*Command_QuarantineReplica)(nil),
+		(*Command_RecordScrub)(nil),
+		(*Command_RecordDrill)(nil),
+		(*Command_PromoteJobs)(nil),
+		(*Command_EndPromotions)(nil),
+		(*Command_FenceJobs)(nil),
+		(*Command_AcknowledgeFences)(nil),
+		(*Command_PutMigration)(nil),
+		(*Command_PutMigrationJobs)(nil),
+		(*Command_BeginSweep)(nil),
+		(*Command_EndSweep)(nil),
+		(*Command_RecoverReplicas)(nil),
+		(*Command_RecordAudit)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1364,7 +2923,7 @@ func file_ckptferry_raft_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_raft_v1_command_proto_rawDesc), len(file_ckptferry_raft_v1_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -35,7 +35,19 @@ type Snapshot struct {
 	// Replicas by route, JobID, checkpoint id and checksum.
 	Replicas []*ReplicaState `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	// Exports by name.
-	Exports       []*Catalogue `protobuf:"bytes,5,rep,name=exports,proto3" json:"exports,omitempty"`
+	Exports []*Catalogue `protobuf:"bytes,5,rep,name=exports,proto3" json:"exports,omitempty"`
+	// Promotions by route and job.
+	Promotions []*v1.Promotion `protobuf:"bytes,6,rep,name=promotions,proto3" json:"promotions,omitempty"`
+	// Fences by export, datacenter and job.
+	Fences []*Fenced `protobuf:"bytes,7,rep,name=fences,proto3" json:"fences,omitempty"`
+	// Drills by route and job: the newest, and the newest that succeeded if that is another.
+	Drills []*v1.Drill `protobuf:"bytes,8,rep,name=drills,proto3" json:"drills,omitempty"`
+	// Migrations by name.
+	Migrations []*MigrationState `protobuf:"bytes,9,rep,name=migrations,proto3" json:"migrations,omitempty"`
+	// Who did what, oldest first.
+	Audit []*v1.AuditRecord `protobuf:"bytes,10,rep,name=audit,proto3" json:"audit,omitempty"`
+	// Routes that are being swept, by name.
+	Sweeps        []string `protobuf:"bytes,11,rep,name=sweeps,proto3" json:"sweeps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -105,6 +117,167 @@ func (x *Snapshot) GetExports() []*Catalogue {
 	return nil
 }
 
+func (x *Snapshot) GetPromotions() []*v1.Promotion {
+	if x != nil {
+		return x.Promotions
+	}
+	return nil
+}
+
+func (x *Snapshot) GetFences() []*Fenced {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
+func (x *Snapshot) GetDrills() []*v1.Drill {
+	if x != nil {
+		return x.Drills
+	}
+	return nil
+}
+
+func (x *Snapshot) GetMigrations() []*MigrationState {
+	if x != nil {
+		return x.Migrations
+	}
+	return nil
+}
+
+func (x *Snapshot) GetAudit() []*v1.AuditRecord {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
+func (x *Snapshot) GetSweeps() []string {
+	if x != nil {
+		return x.Sweeps
+	}
+	return nil
+}
+
+// Fenced is a job that another datacenter has promoted.
+type Fenced struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The export's name.
+	Export string `protobuf:"bytes,1,opt,name=export,proto3" json:"export,omitempty"`
+	// The datacenter that promoted it.
+	Datacenter string `protobuf:"bytes,2,opt,name=datacenter,proto3" json:"datacenter,omitempty"`
+	// The job.
+	Job           *v1.FencedJob `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fenced) Reset() {
+	*x = Fenced{}
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fenced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fenced) ProtoMessage() {}
+
+func (x *Fenced) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fenced.ProtoReflect.Descriptor instead.
+func (*Fenced) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Fenced) GetExport() string {
+	if x != nil {
+		return x.Export
+	}
+	return ""
+}
+
+func (x *Fenced) GetDatacenter() string {
+	if x != nil {
+		return x.Datacenter
+	}
+	return ""
+}
+
+func (x *Fenced) GetJob() *v1.FencedJob {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// MigrationState is a migration with its jobs.
+type MigrationState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The migration.
+	Migration *v1.Migration `protobuf:"bytes,1,opt,name=migration,proto3" json:"migration,omitempty"`
+	// By name.
+	Jobs          []*v1.MigrationJob `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationState) Reset() {
+	*x = MigrationState{}
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationState) ProtoMessage() {}
+
+func (x *MigrationState) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationState.ProtoReflect.Descriptor instead.
+func (*MigrationState) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MigrationState) GetMigration() *v1.Migration {
+	if x != nil {
+		return x.Migration
+	}
+	return nil
+}
+
+func (x *MigrationState) GetJobs() []*v1.MigrationJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
 // Route is what the state knows of one route.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -124,7 +297,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -136,7 +309,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -149,7 +322,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{1}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Route) GetName() string {
@@ -202,7 +375,7 @@ type Catalogue struct {
 
 func (x *Catalogue) Reset() {
 	*x = Catalogue{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -214,7 +387,7 @@ func (x *Catalogue) String() string {
 func (*Catalogue) ProtoMessage() {}
 
 func (x *Catalogue) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -227,7 +400,7 @@ func (x *Catalogue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalogue.ProtoReflect.Descriptor instead.
 func (*Catalogue) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Catalogue) GetExport() *v1.Export {
@@ -264,7 +437,7 @@ type ReplicaState struct {
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -276,7 +449,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -289,7 +462,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReplicaState) GetReplica() *v1.Replica {
@@ -310,13 +483,33 @@ var File_ckptferry_raft_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_ckptferry_raft_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" ckptferry/raft/v1/snapshot.proto\x12\x11ckptferry.raft.v1\x1a\x1fckptferry/raft/v1/command.proto\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x01\n" +
+	" ckptferry/raft/v1/snapshot.proto\x12\x11ckptferry.raft.v1\x1a\x1fckptferry/raft/v1/command.proto\x1a\x18ckptferry/v1/audit.proto\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x18ckptferry/v1/drill.proto\x1a\x1cckptferry/v1/migration.proto\x1a\x1cckptferry/v1/promotion.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x04\n" +
 	"\bSnapshot\x12%\n" +
 	"\x0eformat_version\x18\x01 \x01(\rR\rformatVersion\x12#\n" +
 	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\x120\n" +
 	"\x06routes\x18\x03 \x03(\v2\x18.ckptferry.raft.v1.RouteR\x06routes\x12;\n" +
 	"\breplicas\x18\x04 \x03(\v2\x1f.ckptferry.raft.v1.ReplicaStateR\breplicas\x126\n" +
-	"\aexports\x18\x05 \x03(\v2\x1c.ckptferry.raft.v1.CatalogueR\aexports\"\xcc\x01\n" +
+	"\aexports\x18\x05 \x03(\v2\x1c.ckptferry.raft.v1.CatalogueR\aexports\x127\n" +
+	"\n" +
+	"promotions\x18\x06 \x03(\v2\x17.ckptferry.v1.PromotionR\n" +
+	"promotions\x121\n" +
+	"\x06fences\x18\a \x03(\v2\x19.ckptferry.raft.v1.FencedR\x06fences\x12+\n" +
+	"\x06drills\x18\b \x03(\v2\x13.ckptferry.v1.DrillR\x06drills\x12A\n" +
+	"\n" +
+	"migrations\x18\t \x03(\v2!.ckptferry.raft.v1.MigrationStateR\n" +
+	"migrations\x12/\n" +
+	"\x05audit\x18\n" +
+	" \x03(\v2\x19.ckptferry.v1.AuditRecordR\x05audit\x12\x16\n" +
+	"\x06sweeps\x18\v \x03(\tR\x06sweeps\"k\n" +
+	"\x06Fenced\x12\x16\n" +
+	"\x06export\x18\x01 \x01(\tR\x06export\x12\x1e\n" +
+	"\n" +
+	"datacenter\x18\x02 \x01(\tR\n" +
+	"datacenter\x12)\n" +
+	"\x03job\x18\x03 \x01(\v2\x17.ckptferry.v1.FencedJobR\x03job\"w\n" +
+	"\x0eMigrationState\x125\n" +
+	"\tmigration\x18\x01 \x01(\v2\x17.ckptferry.v1.MigrationR\tmigration\x12.\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x1a.ckptferry.v1.MigrationJobR\x04jobs\"\xcc\x01\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12+\n" +
@@ -344,35 +537,51 @@ func file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_ckptferry_raft_v1_snapshot_proto_rawDescData
 }
 
-var file_ckptferry_raft_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_ckptferry_raft_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_ckptferry_raft_v1_snapshot_proto_goTypes = []any{
 	(*Snapshot)(nil),              // 0: ckptferry.raft.v1.Snapshot
-	(*Route)(nil),                 // 1: ckptferry.raft.v1.Route
-	(*Catalogue)(nil),             // 2: ckptferry.raft.v1.Catalogue
-	(*ReplicaState)(nil),          // 3: ckptferry.raft.v1.ReplicaState
-	(*v1.Route)(nil),              // 4: ckptferry.v1.Route
-	(*v1.FoundCheckpoint)(nil),    // 5: ckptferry.v1.FoundCheckpoint
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*v1.Export)(nil),             // 7: ckptferry.v1.Export
-	(*v1.Replica)(nil),            // 8: ckptferry.v1.Replica
-	(*Fence)(nil),                 // 9: ckptferry.raft.v1.Fence
+	(*Fenced)(nil),                // 1: ckptferry.raft.v1.Fenced
+	(*MigrationState)(nil),        // 2: ckptferry.raft.v1.MigrationState
+	(*Route)(nil),                 // 3: ckptferry.raft.v1.Route
+	(*Catalogue)(nil),             // 4: ckptferry.raft.v1.Catalogue
+	(*ReplicaState)(nil),          // 5: ckptferry.raft.v1.ReplicaState
+	(*v1.Promotion)(nil),          // 6: ckptferry.v1.Promotion
+	(*v1.Drill)(nil),              // 7: ckptferry.v1.Drill
+	(*v1.AuditRecord)(nil),        // 8: ckptferry.v1.AuditRecord
+	(*v1.FencedJob)(nil),          // 9: ckptferry.v1.FencedJob
+	(*v1.Migration)(nil),          // 10: ckptferry.v1.Migration
+	(*v1.MigrationJob)(nil),       // 11: ckptferry.v1.MigrationJob
+	(*v1.Route)(nil),              // 12: ckptferry.v1.Route
+	(*v1.FoundCheckpoint)(nil),    // 13: ckptferry.v1.FoundCheckpoint
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*v1.Export)(nil),             // 15: ckptferry.v1.Export
+	(*v1.Replica)(nil),            // 16: ckptferry.v1.Replica
+	(*Fence)(nil),                 // 17: ckptferry.raft.v1.Fence
 }
 var file_ckptferry_raft_v1_snapshot_proto_depIdxs = []int32{
-	1,  // 0: ckptferry.raft.v1.Snapshot.routes:type_name -> ckptferry.raft.v1.Route
-	3,  // 1: ckptferry.raft.v1.Snapshot.replicas:type_name -> ckptferry.raft.v1.ReplicaState
-	2,  // 2: ckptferry.raft.v1.Snapshot.exports:type_name -> ckptferry.raft.v1.Catalogue
-	4,  // 3: ckptferry.raft.v1.Route.config:type_name -> ckptferry.v1.Route
-	5,  // 4: ckptferry.raft.v1.Route.known:type_name -> ckptferry.v1.FoundCheckpoint
-	6,  // 5: ckptferry.raft.v1.Route.seen_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: ckptferry.raft.v1.Catalogue.export:type_name -> ckptferry.v1.Export
-	5,  // 7: ckptferry.raft.v1.Catalogue.found:type_name -> ckptferry.v1.FoundCheckpoint
-	8,  // 8: ckptferry.raft.v1.ReplicaState.replica:type_name -> ckptferry.v1.Replica
-	9,  // 9: ckptferry.raft.v1.ReplicaState.planned_under:type_name -> ckptferry.raft.v1.Fence
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 0: ckptferry.raft.v1.Snapshot.routes:type_name -> ckptferry.raft.v1.Route
+	5,  // 1: ckptferry.raft.v1.Snapshot.replicas:type_name -> ckptferry.raft.v1.ReplicaState
+	4,  // 2: ckptferry.raft.v1.Snapshot.exports:type_name -> ckptferry.raft.v1.Catalogue
+	6,  // 3: ckptferry.raft.v1.Snapshot.promotions:type_name -> ckptferry.v1.Promotion
+	1,  // 4: ckptferry.raft.v1.Snapshot.fences:type_name -> ckptferry.raft.v1.Fenced
+	7,  // 5: ckptferry.raft.v1.Snapshot.drills:type_name -> ckptferry.v1.Drill
+	2,  // 6: ckptferry.raft.v1.Snapshot.migrations:type_name -> ckptferry.raft.v1.MigrationState
+	8,  // 7: ckptferry.raft.v1.Snapshot.audit:type_name -> ckptferry.v1.AuditRecord
+	9,  // 8: ckptferry.raft.v1.Fenced.job:type_name -> ckptferry.v1.FencedJob
+	10, // 9: ckptferry.raft.v1.MigrationState.migration:type_name -> ckptferry.v1.Migration
+	11, // 10: ckptferry.raft.v1.MigrationState.jobs:type_name -> ckptferry.v1.MigrationJob
+	12, // 11: ckptferry.raft.v1.Route.config:type_name -> ckptferry.v1.Route
+	13, // 12: ckptferry.raft.v1.Route.known:type_name -> ckptferry.v1.FoundCheckpoint
+	14, // 13: ckptferry.raft.v1.Route.seen_time:type_name -> google.protobuf.Timestamp
+	15, // 14: ckptferry.raft.v1.Catalogue.export:type_name -> ckptferry.v1.Export
+	13, // 15: ckptferry.raft.v1.Catalogue.found:type_name -> ckptferry.v1.FoundCheckpoint
+	16, // 16: ckptferry.raft.v1.ReplicaState.replica:type_name -> ckptferry.v1.Replica
+	17, // 17: ckptferry.raft.v1.ReplicaState.planned_under:type_name -> ckptferry.raft.v1.Fence
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_raft_v1_snapshot_proto_init() }
@@ -387,7 +596,7 @@ func file_ckptferry_raft_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_raft_v1_snapshot_proto_rawDesc), len(file_ckptferry_raft_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
