@@ -237,8 +237,8 @@ type Migration struct {
 	CreatedTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_time,json=createdTime,proto3" json:"created_time,omitempty"`
 	// When it was over; absent before.
 	EndedTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=ended_time,json=endedTime,proto3" json:"ended_time,omitempty"`
-	// A shell command that the agent runs when a job's last replica is READY; it starts the job. Empty: the start line is only
-	// printed.
+	// The name of a hook in the agents' configuration (migrate.hooks): the leader runs it when a job's last replica is READY,
+	// and it starts the job. Empty: the start line is only printed.
 	StartHook     string `protobuf:"bytes,9,opt,name=start_hook,json=startHook,proto3" json:"start_hook,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -342,7 +342,7 @@ type MigrationJob struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job's name.
 	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	// Waves are stopped in this order; a wave begins when the one before has ended.
+	// Waves are stopped in this order, from 1; a wave begins when every job of the one before is STARTED, FAILED or ABORTED.
 	Wave int32 `protobuf:"varint,2,opt,name=wave,proto3" json:"wave,omitempty"`
 	// How far it is.
 	State MigrationJobState `protobuf:"varint,3,opt,name=state,proto3,enum=ckptferry.v1.MigrationJobState" json:"state,omitempty"`
@@ -350,7 +350,8 @@ type MigrationJob struct {
 	StopMode StopMode `protobuf:"varint,4,opt,name=stop_mode,json=stopMode,proto3,enum=ckptferry.v1.StopMode" json:"stop_mode,omitempty"`
 	// Where Flink's JobManager answers, http://host:port; empty for MANUAL.
 	Jobmanager string `protobuf:"bytes,5,opt,name=jobmanager,proto3" json:"jobmanager,omitempty"`
-	// Where a savepoint is written: below a base of the export. Empty: Flink's own default.
+	// Where a savepoint is written: below a base of the export. Empty: where the job's checkpoints lie, beside the directories
+	// of its JobIDs.
 	SavepointDirectory string `protobuf:"bytes,6,opt,name=savepoint_directory,json=savepointDirectory,proto3" json:"savepoint_directory,omitempty"`
 	// Flink's JobID while it runs; found out by the newest checkpoint.
 	JobId string `protobuf:"bytes,7,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
@@ -375,7 +376,9 @@ type MigrationJob struct {
 	// Why it FAILED, or what it waits for.
 	Problem string `protobuf:"bytes,17,opt,name=problem,proto3" json:"problem,omitempty"`
 	// Where the savepoint was written, or the last checkpoint lies, at the source.
-	StoppedAt     string `protobuf:"bytes,18,opt,name=stopped_at,json=stoppedAt,proto3" json:"stopped_at,omitempty"`
+	StoppedAt string `protobuf:"bytes,18,opt,name=stopped_at,json=stoppedAt,proto3" json:"stopped_at,omitempty"`
+	// The agent that runs the start hook, or ran it. Set before it is run: a hook is never run twice for one job.
+	StartAgent    string `protobuf:"bytes,19,opt,name=start_agent,json=startAgent,proto3" json:"start_agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -536,6 +539,13 @@ func (x *MigrationJob) GetStoppedAt() string {
 	return ""
 }
 
+func (x *MigrationJob) GetStartAgent() string {
+	if x != nil {
+		return x.StartAgent
+	}
+	return ""
+}
+
 var File_ckptferry_v1_migration_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_migration_proto_rawDesc = "" +
@@ -553,7 +563,7 @@ const file_ckptferry_v1_migration_proto_rawDesc = "" +
 	"\n" +
 	"ended_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tendedTime\x12\x1d\n" +
 	"\n" +
-	"start_hook\x18\t \x01(\tR\tstartHook\"\xa5\x06\n" +
+	"start_hook\x18\t \x01(\tR\tstartHook\"\xc6\x06\n" +
 	"\fMigrationJob\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04wave\x18\x02 \x01(\x05R\x04wave\x125\n" +
@@ -578,7 +588,9 @@ const file_ckptferry_v1_migration_proto_rawDesc = "" +
 	"totalBytes\x88\x01\x01\x12\x18\n" +
 	"\aproblem\x18\x11 \x01(\tR\aproblem\x12\x1d\n" +
 	"\n" +
-	"stopped_at\x18\x12 \x01(\tR\tstoppedAtB\x0e\n" +
+	"stopped_at\x18\x12 \x01(\tR\tstoppedAt\x12\x1f\n" +
+	"\vstart_agent\x18\x13 \x01(\tR\n" +
+	"startAgentB\x0e\n" +
 	"\f_total_bytes*\xa1\x01\n" +
 	"\x0eMigrationState\x12\x1f\n" +
 	"\x1bMIGRATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
