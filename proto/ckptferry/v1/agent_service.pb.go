@@ -231,7 +231,9 @@ type FencedExport struct {
 	// The datacenter that promoted.
 	Datacenter string `protobuf:"bytes,2,opt,name=datacenter,proto3" json:"datacenter,omitempty"`
 	// The jobs.
-	Jobs          []*FencedJob `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	Jobs []*FencedJob `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Jobs among them that still run here, a sentence each: a checkpoint of theirs was completed after the promotion.
+	Problems      []string `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -283,6 +285,13 @@ func (x *FencedExport) GetDatacenter() string {
 func (x *FencedExport) GetJobs() []*FencedJob {
 	if x != nil {
 		return x.Jobs
+	}
+	return nil
+}
+
+func (x *FencedExport) GetProblems() []string {
+	if x != nil {
+		return x.Problems
 	}
 	return nil
 }
@@ -1154,13 +1163,14 @@ const file_ckptferry_v1_agent_service_proto_rawDesc = "" +
 	"\x0fgroup_transfers\x18\r \x03(\v2\x16.ckptferry.v1.TransferR\x0egroupTransfers\x12 \n" +
 	"\traft_term\x18\x0e \x01(\x04H\x00R\braftTerm\x88\x01\x01B\f\n" +
 	"\n" +
-	"_raft_term\"s\n" +
+	"_raft_term\"\x8f\x01\n" +
 	"\fFencedExport\x12\x16\n" +
 	"\x06export\x18\x01 \x01(\tR\x06export\x12\x1e\n" +
 	"\n" +
 	"datacenter\x18\x02 \x01(\tR\n" +
 	"datacenter\x12+\n" +
-	"\x04jobs\x18\x03 \x03(\v2\x17.ckptferry.v1.FencedJobR\x04jobs\"\x87\x01\n" +
+	"\x04jobs\x18\x03 \x03(\v2\x17.ckptferry.v1.FencedJobR\x04jobs\x12\x1a\n" +
+	"\bproblems\x18\x04 \x03(\tR\bproblems\"\x87\x01\n" +
 	"\x06Member\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x129\n" +
 	"\n" +

@@ -37,7 +37,10 @@ type PlanFailoverRequest struct {
 	// How it will restore. Unspecified: what is right for each job.
 	ClaimMode ClaimMode `protobuf:"varint,5,opt,name=claim_mode,json=claimMode,proto3,enum=ckptferry.v1.ClaimMode" json:"claim_mode,omitempty"`
 	// Warn when the last scrub is older than this. Absent: 7 days.
-	ScrubWithin   *durationpb.Duration `protobuf:"bytes,6,opt,name=scrub_within,json=scrubWithin,proto3" json:"scrub_within,omitempty"`
+	ScrubWithin *durationpb.Duration `protobuf:"bytes,6,opt,name=scrub_within,json=scrubWithin,proto3" json:"scrub_within,omitempty"`
+	// Only jobs that the route's source has promoted, and for them only checkpoints that it completed since: what a failback
+	// goes on from.
+	Failback      bool `protobuf:"varint,7,opt,name=failback,proto3" json:"failback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -112,6 +115,13 @@ func (x *PlanFailoverRequest) GetScrubWithin() *durationpb.Duration {
 		return x.ScrubWithin
 	}
 	return nil
+}
+
+func (x *PlanFailoverRequest) GetFailback() bool {
+	if x != nil {
+		return x.Failback
+	}
+	return false
 }
 
 // PlanFailoverResponse is a part of the plan.
@@ -216,7 +226,12 @@ type FailoverItem struct {
 	// Their bytes.
 	TotalBytes *int64 `protobuf:"varint,17,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
 	// The job is promoted already, from this very replica.
-	Promoted      bool `protobuf:"varint,18,opt,name=promoted,proto3" json:"promoted,omitempty"`
+	Promoted bool `protobuf:"varint,18,opt,name=promoted,proto3" json:"promoted,omitempty"`
+	// The newest replica that could be offered when the plan was made, where the plan has chosen an older one as it was asked
+	// to; absent when the chosen one is the newest.
+	Newest *CheckpointKey `protobuf:"bytes,19,opt,name=newest,proto3" json:"newest,omitempty"`
+	// What is blocked is so only because the other datacenter has promoted the job: it can be forced.
+	Forcible      bool `protobuf:"varint,20,opt,name=forcible,proto3" json:"forcible,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +388,20 @@ func (x *FailoverItem) GetTotalBytes() int64 {
 func (x *FailoverItem) GetPromoted() bool {
 	if x != nil {
 		return x.Promoted
+	}
+	return false
+}
+
+func (x *FailoverItem) GetNewest() *CheckpointKey {
+	if x != nil {
+		return x.Newest
+	}
+	return nil
+}
+
+func (x *FailoverItem) GetForcible() bool {
+	if x != nil {
+		return x.Forcible
 	}
 	return false
 }
@@ -615,7 +644,9 @@ type FailoverResult struct {
 	// The promotion; absent when it was refused, or for a dry run.
 	Promotion *Promotion `protobuf:"bytes,3,opt,name=promotion,proto3" json:"promotion,omitempty"`
 	// Why not, a sentence: what has moved since the plan, or what is wrong with the replica. Empty when it was promoted.
-	Refused       string `protobuf:"bytes,4,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refused string `protobuf:"bytes,4,opt,name=refused,proto3" json:"refused,omitempty"`
+	// It was promoted by this plan before.
+	Done          bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,6 +707,13 @@ func (x *FailoverResult) GetRefused() string {
 		return x.Refused
 	}
 	return ""
+}
+
+func (x *FailoverResult) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
 }
 
 // ListPromotionsRequest asks for promotions.
@@ -938,7 +976,7 @@ var File_ckptferry_v1_failover_service_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_failover_service_proto_rawDesc = "" +
 	"\n" +
-	"#ckptferry/v1/failover_service.proto\x12\fckptferry.v1\x1a\x1cckptferry/v1/promotion.proto\x1a\x1ackptferry/v1/replica.proto\x1a\"ckptferry/v1/replica_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x02\n" +
+	"#ckptferry/v1/failover_service.proto\x12\fckptferry.v1\x1a\x1cckptferry/v1/promotion.proto\x1a\x1ackptferry/v1/replica.proto\x1a\"ckptferry/v1/replica_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n" +
 	"\x13PlanFailoverRequest\x12\x12\n" +
 	"\x04jobs\x18\x01 \x03(\tR\x04jobs\x12\x14\n" +
 	"\x05route\x18\x02 \x01(\tR\x05route\x122\n" +
@@ -946,11 +984,12 @@ const file_ckptferry_v1_failover_service_proto_rawDesc = "" +
 	"\rflink_version\x18\x04 \x01(\tR\fflinkVersion\x126\n" +
 	"\n" +
 	"claim_mode\x18\x05 \x01(\x0e2\x17.ckptferry.v1.ClaimModeR\tclaimMode\x12<\n" +
-	"\fscrub_within\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vscrubWithin\"\x8b\x01\n" +
+	"\fscrub_within\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vscrubWithin\x12\x1a\n" +
+	"\bfailback\x18\a \x01(\bR\bfailback\"\x8b\x01\n" +
 	"\x14PlanFailoverResponse\x120\n" +
 	"\x05items\x18\x01 \x03(\v2\x1a.ckptferry.v1.FailoverItemR\x05items\x12\x12\n" +
 	"\x04plan\x18\x02 \x01(\tR\x04plan\x12-\n" +
-	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"\xdc\x05\n" +
+	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"\xad\x06\n" +
 	"\fFailoverItem\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x1a\n" +
@@ -973,7 +1012,9 @@ const file_ckptferry_v1_failover_service_proto_rawDesc = "" +
 	"file_count\x18\x10 \x01(\x03H\x01R\tfileCount\x88\x01\x01\x12$\n" +
 	"\vtotal_bytes\x18\x11 \x01(\x03H\x02R\n" +
 	"totalBytes\x88\x01\x01\x12\x1a\n" +
-	"\bpromoted\x18\x12 \x01(\bR\bpromotedB\x17\n" +
+	"\bpromoted\x18\x12 \x01(\bR\bpromoted\x123\n" +
+	"\x06newest\x18\x13 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x06newest\x12\x1a\n" +
+	"\bforcible\x18\x14 \x01(\bR\bforcibleB\x17\n" +
 	"\x15_source_checkpoint_idB\r\n" +
 	"\v_file_countB\x0e\n" +
 	"\f_total_bytes\"\xaa\x01\n" +
@@ -992,12 +1033,13 @@ const file_ckptferry_v1_failover_service_proto_rawDesc = "" +
 	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"|\n" +
 	"\x13RunFailoverResponse\x126\n" +
 	"\aresults\x18\x01 \x03(\v2\x1c.ckptferry.v1.FailoverResultR\aresults\x12-\n" +
-	"\x04read\x18\x02 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"\x89\x01\n" +
+	"\x04read\x18\x02 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"\x9d\x01\n" +
 	"\x0eFailoverResult\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x125\n" +
 	"\tpromotion\x18\x03 \x01(\v2\x17.ckptferry.v1.PromotionR\tpromotion\x12\x18\n" +
-	"\arefused\x18\x04 \x01(\tR\arefused\"\x8d\x01\n" +
+	"\arefused\x18\x04 \x01(\tR\arefused\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\"\x8d\x01\n" +
 	"\x15ListPromotionsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05route\x18\x02 \x01(\tR\x05route\x12\x10\n" +
@@ -1069,26 +1111,27 @@ var file_ckptferry_v1_failover_service_proto_depIdxs = []int32{
 	11, // 7: ckptferry.v1.FailoverItem.completed_time:type_name -> google.protobuf.Timestamp
 	12, // 8: ckptferry.v1.FailoverItem.claim_mode:type_name -> ckptferry.v1.ClaimMode
 	3,  // 9: ckptferry.v1.FailoverItem.start:type_name -> ckptferry.v1.StartCommands
-	2,  // 10: ckptferry.v1.RunFailoverRequest.items:type_name -> ckptferry.v1.FailoverItem
-	6,  // 11: ckptferry.v1.RunFailoverResponse.results:type_name -> ckptferry.v1.FailoverResult
-	14, // 12: ckptferry.v1.RunFailoverResponse.read:type_name -> ckptferry.v1.ReadContext
-	16, // 13: ckptferry.v1.FailoverResult.promotion:type_name -> ckptferry.v1.Promotion
-	16, // 14: ckptferry.v1.ListPromotionsResponse.promotions:type_name -> ckptferry.v1.Promotion
-	14, // 15: ckptferry.v1.ListPromotionsResponse.read:type_name -> ckptferry.v1.ReadContext
-	16, // 16: ckptferry.v1.AbortFailoverResponse.promotions:type_name -> ckptferry.v1.Promotion
-	0,  // 17: ckptferry.v1.FailoverService.PlanFailover:input_type -> ckptferry.v1.PlanFailoverRequest
-	4,  // 18: ckptferry.v1.FailoverService.RunFailover:input_type -> ckptferry.v1.RunFailoverRequest
-	7,  // 19: ckptferry.v1.FailoverService.ListPromotions:input_type -> ckptferry.v1.ListPromotionsRequest
-	9,  // 20: ckptferry.v1.FailoverService.AbortFailover:input_type -> ckptferry.v1.AbortFailoverRequest
-	1,  // 21: ckptferry.v1.FailoverService.PlanFailover:output_type -> ckptferry.v1.PlanFailoverResponse
-	5,  // 22: ckptferry.v1.FailoverService.RunFailover:output_type -> ckptferry.v1.RunFailoverResponse
-	8,  // 23: ckptferry.v1.FailoverService.ListPromotions:output_type -> ckptferry.v1.ListPromotionsResponse
-	10, // 24: ckptferry.v1.FailoverService.AbortFailover:output_type -> ckptferry.v1.AbortFailoverResponse
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	15, // 10: ckptferry.v1.FailoverItem.newest:type_name -> ckptferry.v1.CheckpointKey
+	2,  // 11: ckptferry.v1.RunFailoverRequest.items:type_name -> ckptferry.v1.FailoverItem
+	6,  // 12: ckptferry.v1.RunFailoverResponse.results:type_name -> ckptferry.v1.FailoverResult
+	14, // 13: ckptferry.v1.RunFailoverResponse.read:type_name -> ckptferry.v1.ReadContext
+	16, // 14: ckptferry.v1.FailoverResult.promotion:type_name -> ckptferry.v1.Promotion
+	16, // 15: ckptferry.v1.ListPromotionsResponse.promotions:type_name -> ckptferry.v1.Promotion
+	14, // 16: ckptferry.v1.ListPromotionsResponse.read:type_name -> ckptferry.v1.ReadContext
+	16, // 17: ckptferry.v1.AbortFailoverResponse.promotions:type_name -> ckptferry.v1.Promotion
+	0,  // 18: ckptferry.v1.FailoverService.PlanFailover:input_type -> ckptferry.v1.PlanFailoverRequest
+	4,  // 19: ckptferry.v1.FailoverService.RunFailover:input_type -> ckptferry.v1.RunFailoverRequest
+	7,  // 20: ckptferry.v1.FailoverService.ListPromotions:input_type -> ckptferry.v1.ListPromotionsRequest
+	9,  // 21: ckptferry.v1.FailoverService.AbortFailover:input_type -> ckptferry.v1.AbortFailoverRequest
+	1,  // 22: ckptferry.v1.FailoverService.PlanFailover:output_type -> ckptferry.v1.PlanFailoverResponse
+	5,  // 23: ckptferry.v1.FailoverService.RunFailover:output_type -> ckptferry.v1.RunFailoverResponse
+	8,  // 24: ckptferry.v1.FailoverService.ListPromotions:output_type -> ckptferry.v1.ListPromotionsResponse
+	10, // 25: ckptferry.v1.FailoverService.AbortFailover:output_type -> ckptferry.v1.AbortFailoverResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_v1_failover_service_proto_init() }
