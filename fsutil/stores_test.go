@@ -71,10 +71,10 @@ func TestStoresRefuseWhatTheyCannotReach(t *testing.T) {
 		err  error
 		says string // what to do
 	}{
-		"s3://bucket/flink":       {fsutil.ErrUnsupported, "--map s3://bucket/=file:"},
+		"s3://bucket/flink":       {fsutil.ErrUnsupported, "object stores"},
 		"gs://bucket/flink":       {fsutil.ErrUnsupported, "object stores"},
-		"viewfs://cluster/flink":  {fsutil.ErrUnsupported, "--map viewfs://cluster/flink=hdfs://"},
-		"webhdfs://nn:9870/flink": {fsutil.ErrUnsupported, "--map webhdfs://nn:9870/flink=hdfs://"},
+		"viewfs://cluster/flink":  {fsutil.ErrUnsupported, "hdfs://NAMESERVICE/"},
+		"webhdfs://nn:9870/flink": {fsutil.ErrUnsupported, "hdfs://HOST:8020/flink"},
 		"ent:/a":                  {fsutil.ErrUnsupported, `"ent"`},
 	} {
 		u, err := fsutil.ParseURI(uri)

@@ -2,7 +2,7 @@
 //
 // It owns what is copied (plan.go), where it lies (layout.go), how it is copied and read back (copy.go), when a
 // replica is READY (publish.go), what is on record about it (manifest.go, journal.go), whether one is whole
-// (check.go) and how Flink is started from it (startline.go). Replicate in replicate.go is the whole way, once.
+// (check.go) and how Flink is started from it (facts.go, startline.go, operatorstart.go). Replicate in replicate.go is the whole way, once.
 //
 // What it can't see: bytes that the source's file system hands out wrong without an error. Local file systems do that
 // when a disk rots; HDFS keeps checksums, which package fsutil compares.

@@ -83,7 +83,7 @@ type BrokenError struct {
 
 func (e *BrokenError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "checkpoint %s is itself broken, Flink can't restore from it: %d file(s) it refers to are not as they must be (if they lie elsewhere as seen from here, say where with --map FROM=TO)", e.Checkpoint, len(e.Problems))
+	fmt.Fprintf(&b, "checkpoint %s is itself broken, Flink can't restore from it: %d file(s) it refers to are not as they must be", e.Checkpoint, len(e.Problems))
 	for i, p := range e.Problems {
 		if i == 20 {
 			fmt.Fprintf(&b, "\n  … and %d more", len(e.Problems)-i)
@@ -91,12 +91,24 @@ func (e *BrokenError) Error() string {
 		}
 		b.WriteString("\n  " + p.String())
 	}
-	b.WriteString("\nReplicate an older or newer checkpoint")
 	return b.String()
 }
 
 // Is makes the error match ErrBroken.
 func (e *BrokenError) Is(target error) bool { return target == ErrBroken }
+
+// ReachError says that a place which _metadata refers to can't be opened from here. It may be reached under another name:
+// PrefixMaps say so.
+type ReachError struct {
+	Place fsutil.URI // as it was tried
+	Err   error
+}
+
+func (e *ReachError) Error() string {
+	return fmt.Sprintf("open %s, which _metadata refers to: %v", e.Place, e.Err)
+}
+
+func (e *ReachError) Unwrap() error { return e.Err }
 
 func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, args...))

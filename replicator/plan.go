@@ -47,6 +47,7 @@ type plan struct {
 	meta     *flinkmeta.Metadata
 	original []byte // _metadata at the source
 	rewrite  []byte // _metadata of the replica
+	facts    RestoreFacts
 	files    []planFile
 	referred int   // how many of files, from the first, _metadata refers to
 	bytes    int64 // of files
@@ -312,6 +313,9 @@ func (p *plan) relocated() ([]byte, error) {
 	if len(refs) != p.referred {
 		return nil, fmt.Errorf("relocate %s: the result refers to %d files, not %d (this is a fault of ckptferry, report it)", p.req.Source, len(refs), p.referred)
 	}
+	hidden := p.facts.HiddenHandles // seen beside the closure
+	p.facts = FactsOf(moved)
+	p.facts.HiddenHandles = hidden
 	for i, ref := range refs { // relocation keeps their order
 		if f := &p.files[i]; ref.URI != p.req.As.Join(f.target).String() || ref.Need > f.bytes {
 			return nil, fmt.Errorf("relocate %s: the result refers to %d bytes of %s, which the replica does not have (this is a fault of ckptferry, report it)", p.req.Source, ref.Need, ref.URI)

@@ -174,3 +174,22 @@ func TestRequestsThatCantBeAreRefusedBeforeAnythingIsOpened(t *testing.T) {
 		}
 	}
 }
+
+// An agent gives these texts as its reasons: nobody there has a command line to add a flag to.
+func TestErrorsNameNoFlags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // a file that is missing is waited for
+		w := newWorld()
+		source := w.checkpoint(t, "dc-a/cp/"+jobA+"/chk-5", absolute("file:/dc-a/cp/"+jobA+"/shared/f"), absolute("file:/dc-a/cp/"+jobA+"/shared/g"))
+		remove(t, w.src, "dc-a/cp/"+jobA+"/shared/f")
+		elsewhere := w.checkpoint(t, "dc-a/cp/"+jobB+"/chk-5", absolute("s3://bucket/"+jobB+"/shared/f"))
+		for _, c := range []struct {
+			source fsutil.URI
+			want   error
+		}{{source, ErrBroken}, {elsewhere, fsutil.ErrUnsupported}} {
+			_, err := Replicate(t.Context(), w, w.request(c.source))
+			if !errors.Is(err, c.want) || strings.Contains(err.Error(), "--") {
+				t.Errorf("Replicate(%s) = %v", c.source, err)
+			}
+		}
+	})
+}

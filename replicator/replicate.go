@@ -262,6 +262,7 @@ func (r *run) fill(res *Result) {
 		res.Job = r.plan.layout.top()
 	}
 	res.CheckpointID = r.plan.meta.CheckpointID
+	res.Facts = r.plan.facts
 	res.Files = len(r.plan.files) + 1
 	res.Bytes = r.plan.bytes + int64(len(r.plan.rewrite))
 	res.Warnings = append(res.Warnings, r.plan.warnings...)

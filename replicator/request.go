@@ -163,9 +163,11 @@ type Result struct {
 	// Manifest is where the list of all files and their digests lies, as Flink at the target would name it.
 	Manifest string `json:"manifest,omitempty"`
 	// The manifest of a READY replica: its CRC32C, and the files and bytes that it lists (_metadata is not among them).
-	ManifestCRC   CRC           `json:"-"`
-	ManifestFiles int           `json:"-"`
-	ManifestBytes int64         `json:"-"`
-	Duration      time.Duration `json:"-"`
-	Seconds       float64       `json:"seconds"`
+	ManifestCRC   CRC   `json:"-"`
+	ManifestFiles int   `json:"-"`
+	ManifestBytes int64 `json:"-"`
+	// Facts are what a restore from the replica depends on; known as soon as there is a plan.
+	Facts    RestoreFacts  `json:"-"`
+	Duration time.Duration `json:"-"`
+	Seconds  float64       `json:"seconds"`
 }

@@ -131,7 +131,7 @@ func (s *sources) reach(ctx context.Context, named []fsutil.URI) error {
 	for key, root := range common {
 		opened, err := s.opener.OpenRead(ctx, root)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("open %s, which _metadata refers to (if it is reached otherwise from here, say so with --map FROM=TO): %w", root, err)
+			return &ReachError{Place: root, Err: err}
 		}
 		if err == nil {
 			s.roots[key] = opened

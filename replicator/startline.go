@@ -3,11 +3,8 @@ package replicator
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/ckptferry/ckptferry/flinkmeta"
 )
 
 // FlinkVersion is a Flink release, as far as the start line depends on it.
@@ -33,23 +30,6 @@ func (v FlinkVersion) atLeast(major, minor int) bool {
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }
 
-// oldestFor is the oldest Flink release that loads a _metadata, and what in it asks for that. Source: Flink
-// MetadataSerializers of 1.3 - 2.3 and the handle types of MetadataV2V3SerializerBase (flinkmeta/doc.go).
-func oldestFor(m *flinkmeta.Metadata) (oldest FlinkVersion, why string) {
-	oldest = map[int]FlinkVersion{2: {1, 3}, 3: {1, 11}, 4: {1, 16}, 5: {2, 0}, 6: {2, 1}}[m.Version]
-	why = fmt.Sprintf("_metadata version %d", m.Version)
-	if m.Changelog() && !oldest.atLeast(1, 15) {
-		oldest, why = FlinkVersion{1, 15}, "changelog state"
-	}
-	merged := len(m.Dirs) > 0 || slices.ContainsFunc(m.Handles, func(h flinkmeta.Handle) bool {
-		return h.Type == flinkmeta.SegmentHandle || h.Type == flinkmeta.EmptyHandle
-	})
-	if merged && !oldest.atLeast(1, 20) {
-		oldest, why = FlinkVersion{1, 20}, "merged files"
-	}
-	return oldest, why
-}
-
 // ClaimMode is Flink's claim (restore) mode.
 type ClaimMode string
 
@@ -63,7 +43,8 @@ const (
 type StartRequest struct {
 	// Path is the replica, checkpoint or savepoint as Flink at the target names it.
 	Path string
-	Meta *flinkmeta.Metadata
+	// Facts are those of its _metadata.
+	Facts RestoreFacts
 	// Flink is the version that will be started; zero: the oldest common one that reads the _metadata.
 	Flink FlinkVersion
 	// Mode is what was asked for; empty: what is right for this checkpoint.
@@ -72,20 +53,27 @@ type StartRequest struct {
 
 // StartLine is how Flink is started from a checkpoint, and what to know before.
 type StartLine struct {
-	Path   string       `json:"path"`
-	Flink  string       `json:"flink"`
-	Mode   ClaimMode    `json:"mode,omitempty"` // empty: this Flink has no claim modes
-	Run    string       `json:"run"`
-	SQL    []string     `json:"sql"`
-	Advice []string     `json:"advice"`
-	parsed FlinkVersion // of Flink
+	Path  string    `json:"path"`
+	Flink string    `json:"flink"`
+	Mode  ClaimMode `json:"mode,omitempty"` // empty: this Flink has no claim modes
+	Run   string    `json:"run"`
+	SQL   []string  `json:"sql"`
+	// For the Kubernetes operator: a JSON merge patch of the FlinkDeployment that starts it from there, and a
+	// FlinkStateSnapshot (YAML) that names the path as a snapshot that exists.
+	DeploymentPatch string       `json:"deployment_patch"`
+	StateSnapshot   string       `json:"state_snapshot"`
+	Advice          []string     `json:"advice"`
+	parsed          FlinkVersion // of Flink
 }
 
 // Start says how to start Flink from a checkpoint. ErrRefused when what was asked for is known to fail, or to lose
 // state later: then the error says which mode or version works.
 func Start(req StartRequest) (StartLine, error) {
-	oldest, why := oldestFor(req.Meta)
-	v := req.Flink
+	oldest, err := req.Facts.oldest()
+	if err != nil {
+		return StartLine{Path: req.Path, Advice: []string{}}, err
+	}
+	why, v := req.Facts.OldestFlinkWhy, req.Flink
 	if v == (FlinkVersion{}) {
 		v = FlinkVersion{1, 20}
 		if oldest.atLeast(v.Major, v.Minor) {
@@ -104,11 +92,14 @@ func Start(req StartRequest) (StartLine, error) {
 			return line, err
 		}
 	case req.Mode != "":
-		return line, refuse("Flink %s has no claim modes (1.15 and later have): leave --mode out", v)
-	case req.Meta.RelativeReused():
+		return line, refuse("Flink %s has no claim modes (1.15 and later have): choose none", v)
+	case req.Facts.RelativeReused:
 		return line, refuse("%s; Flink %s restores like that always, as LEGACY does: %s", relativeWhy, v, relocateFirst)
 	default:
 		line.Advice = append(line.Advice, "Flink "+v.String()+" has no claim modes: it reuses the replica's files for as long as its checkpoints need them (as LEGACY does). Keep the replica for ever, or take a savepoint and start from that")
+	}
+	if req.Facts.HiddenHandles {
+		line.Advice = append(line.Advice, "files in taskowned/ are named by user state alone: they were copied, and the job looks for them where they were at the source. Its author knows how to tell it the new place")
 	}
 	line.commands()
 	return line, nil
@@ -122,8 +113,8 @@ const (
 // chooseMode holds what was measured with real Flink 1.20.0 and 2.3.0 about modes and paths.
 func (l *StartLine) chooseMode(req StartRequest) error {
 	var (
-		changelog    = req.Meta.Changelog()
-		claimBreaks  = req.Meta.RelativeReused()
+		changelog    = req.Facts.Changelog
+		claimBreaks  = req.Facts.RelativeReused
 		advise       = func(s string) { l.Advice = append(l.Advice, s) }
 		changelogWhy = "the job uses the changelog state backend, and Flink refuses NO_CLAIM for it"
 	)
@@ -131,9 +122,9 @@ func (l *StartLine) chooseMode(req StartRequest) error {
 	case changelog && claimBreaks:
 		return refuse("%s; and %s: %s", changelogWhy, relativeWhy, relocateFirst)
 	case req.Mode == NoClaim && changelog:
-		return refuse("%s: use --mode CLAIM", changelogWhy)
+		return refuse("%s: use CLAIM", changelogWhy)
 	case req.Mode == Claim && claimBreaks:
-		return refuse("%s: use --mode NO_CLAIM, or %s", relativeWhy, relocateFirst)
+		return refuse("%s: use NO_CLAIM, or %s", relativeWhy, relocateFirst)
 	case req.Mode != "":
 		l.Mode = req.Mode
 	case changelog:
@@ -153,22 +144,30 @@ func (l *StartLine) chooseMode(req StartRequest) error {
 	if l.Mode == NoClaim && claimBreaks {
 		advise("NO_CLAIM only: " + relativeWhy)
 	}
-	if req.Meta.Unaligned() {
+	if req.Facts.Unaligned {
 		advise("this is an unaligned checkpoint: start the same Flink minor version, and the same job graph, that wrote it")
 	}
 	return nil
 }
 
+// startKeys are the options that say what to start from, and how.
+func (v FlinkVersion) startKeys() (path, mode string) {
+	if v.atLeast(1, 20) {
+		return "execution.state-recovery.path", "execution.state-recovery.claim-mode"
+	}
+	return "execution.savepoint.path", "execution.savepoint-restore-mode"
+}
+
 func (l *StartLine) commands() {
 	path := shellQuote(l.Path)
 	mode, v := string(l.Mode), l.parsed
-	pathKey, modeKey := "execution.savepoint.path", "execution.savepoint-restore-mode"
+	pathKey, modeKey := v.startKeys()
 	flag := "-restoreMode"
 	if v.atLeast(1, 20) {
-		pathKey, modeKey = "execution.state-recovery.path", "execution.state-recovery.claim-mode"
 		flag = "-claimMode"
 	}
 	l.SQL = []string{fmt.Sprintf("SET '%s' = '%s';", pathKey, strings.ReplaceAll(l.Path, "'", "''"))}
+	l.DeploymentPatch, l.StateSnapshot = l.deploymentPatch(), l.stateSnapshot()
 	if l.Mode == "" {
 		l.Run = fmt.Sprintf("flink run -s %s", path)
 		return

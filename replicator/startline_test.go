@@ -1,12 +1,14 @@
 package replicator
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -54,7 +56,7 @@ func TestStartLines(t *testing.T) {
 		asked := map[string][]string{}
 		for _, version := range []string{"", "1.14", "1.15", "1.19", "1.20", "2.0", "2.3"} {
 			for _, mode := range []ClaimMode{"", NoClaim, Claim} {
-				answer := startAnswer(t, StartRequest{Path: "hdfs://dc-b/r/chk-5", Meta: meta, Mode: mode}, version)
+				answer := startAnswer(t, StartRequest{Path: "hdfs://dc-b/r/chk-5", Facts: FactsOf(meta), Mode: mode}, version)
 				if asked[answer] == nil {
 					answers = append(answers, answer)
 				}
@@ -105,6 +107,7 @@ func startAnswer(t *testing.T, req StartRequest, version string) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n", line.Run, strings.Join(line.SQL, "\n"))
+	fmt.Fprintln(&b, line.DeploymentPatch)
 	for _, a := range line.Advice {
 		fmt.Fprintf(&b, "- %s\n", a)
 	}
@@ -139,7 +142,7 @@ func TestFlinkVersionsThatAreNoneAreRefused(t *testing.T) {
 			t.Errorf("%q: %v, %v", s, v, err)
 		}
 	}
-	if _, err := Start(StartRequest{Path: "p", Meta: scanned(t, fixtures(t, "1.20.0-hashmap")[0]), Mode: "LEGACY"}); err == nil {
+	if _, err := Start(StartRequest{Path: "p", Facts: FactsOf(scanned(t, fixtures(t, "1.20.0-hashmap")[0])), Mode: "LEGACY"}); err == nil {
 		t.Error("mode LEGACY: no error")
 	}
 }
@@ -147,7 +150,7 @@ func TestFlinkVersionsThatAreNoneAreRefused(t *testing.T) {
 func TestAShellAndFlinkSQLGetThePathAsItIs(t *testing.T) {
 	meta := scanned(t, fixtures(t, "1.20.0-hashmap")[0])
 	for _, path := range []string{"hdfs://ns:8020/a_b-c/chk-5", "file:/with blank", "file:/it's", `file:/$HOME/"x"/\n`, "file:/`id`;rm -rf ~", "file:/ü*?[a]{b,c}!#&|<>()", "file:/new\nline", "~/x", "file:/''"} {
-		line, err := Start(StartRequest{Path: path, Meta: meta})
+		line, err := Start(StartRequest{Path: path, Facts: FactsOf(meta)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,8 +168,93 @@ func TestAShellAndFlinkSQLGetThePathAsItIs(t *testing.T) {
 			t.Errorf("%s", line.SQL[0])
 		}
 	}
-	if line, _ := Start(StartRequest{Path: "hdfs://ns:8020/a_b-c/chk-5", Meta: meta}); strings.Contains(line.Run, "'") {
+	for _, path := range []string{"hdfs://ns:8020/a_b-c/chk-5", `file:/with "quotes" & <b>`, "file:/new\nline: x", "file:/ü #no comment"} {
+		line, err := Start(StartRequest{Path: path, Facts: FactsOf(meta)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, quoted, ok := strings.Cut(line.StateSnapshot, "\n    path: ")
+		var got string
+		if err := json.Unmarshal([]byte(quoted), &got); !ok || err != nil || got != path || strings.Contains(strings.TrimSuffix(quoted, "\n"), "\n") {
+			t.Errorf("the snapshot names %q, %v", quoted, err)
+		}
+		var patch struct {
+			Spec struct {
+				Job struct{ InitialSavepointPath string }
+			}
+		}
+		if err := json.Unmarshal([]byte(line.DeploymentPatch), &patch); err != nil || patch.Spec.Job.InitialSavepointPath != path {
+			t.Errorf("the patch %s: %v", line.DeploymentPatch, err)
+		}
+	}
+	if line, _ := Start(StartRequest{Path: "hdfs://ns:8020/a_b-c/chk-5", Facts: FactsOf(meta)}); strings.Contains(line.Run, "'") {
 		t.Errorf("a plain path is quoted: %s", line.Run)
+	}
+}
+
+// The operator's own example, with the name of the replica: without disposeOnDelete the operator would delete it.
+func TestTheOperatorIsToldOfAReplicaThatItDoesNotOwn(t *testing.T) {
+	facts := FactsOf(scanned(t, fixtures(t, "1.20.0-hashmap")[0]))
+	line, err := Start(StartRequest{Path: "hdfs://dc-b/r/chk-5", Facts: facts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `apiVersion: flink.apache.org/v1beta1
+kind: FlinkStateSnapshot
+metadata:
+  name: ckptferry-92b676a18c36543a
+spec:
+  savepoint:
+    alreadyExists: true
+    disposeOnDelete: false
+    path: "hdfs://dc-b/r/chk-5"
+`
+	if diff := cmp.Diff(want, line.StateSnapshot); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	other, err := Start(StartRequest{Path: "hdfs://dc-b/r/chk-6", Facts: facts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := regexp.MustCompile(`"savepointRedeployNonce":[0-9]+`)
+	if a, b := nonce.FindString(line.DeploymentPatch), nonce.FindString(other.DeploymentPatch); a == b || a == "" {
+		t.Errorf("two replicas have the nonces %s and %s: the operator would not see the second", a, b)
+	}
+}
+
+func TestNoStartLineIsGuessed(t *testing.T) {
+	if line, err := Start(StartRequest{Path: "hdfs://dc-b/r/chk-5"}); !errors.Is(err, ErrRefused) || line.Run != "" {
+		t.Errorf("Start without facts = %+v, %v", line, err)
+	}
+}
+
+func TestFactsTellWhatIsKnown(t *testing.T) {
+	for fixture, want := range map[string]RestoreFacts{
+		"1.13.6-rocksdb-incremental": {MetadataVersion: 3, OldestFlink: "1.11", OldestFlinkWhy: "_metadata version 3"},
+		"2.3.0-rocksdb-incremental":  {MetadataVersion: 6, OldestFlink: "2.1", OldestFlinkWhy: "_metadata version 6"},
+		"1.20.0-changelog":           {MetadataVersion: 4, OldestFlink: "1.16", OldestFlinkWhy: "_metadata version 4", Changelog: true},
+		"1.20.0-unaligned":           {MetadataVersion: 4, OldestFlink: "1.16", OldestFlinkWhy: "_metadata version 4", Unaligned: true},
+		"1.20.0-filemerging":         {MetadataVersion: 4, OldestFlink: "1.20", OldestFlinkWhy: "merged files"},
+	} {
+		if got := FactsOf(scanned(t, fixtures(t, fixture)[0])); got != want {
+			t.Errorf("%s: %+v, want %+v", fixture, got, want)
+		}
+	}
+	// Of a replica they are those of its own _metadata, and of what a plan has seen.
+	w := newWorld()
+	req := w.request(w.checkpoint(t, "dc-a/cp/"+jobA+"/chk-5", absolute("file:/dc-a/cp/"+jobA+"/shared/1")))
+	req.Paths = PathsRelative
+	if res := w.mustReplicate(t, req); !res.Facts.RelativeReused || res.Facts.HiddenHandles {
+		t.Errorf("facts of a replica with relative paths: %+v", res.Facts)
+	}
+	put(t, w.src, "dc-a/cp/"+jobA+"/taskowned/owned", []byte("a user's"))
+	req = w.request(w.checkpoint(t, "dc-a/cp/"+jobA+"/chk-6", absolute("file:/dc-a/cp/"+jobA+"/shared/1")))
+	res := w.mustReplicate(t, req)
+	if !res.Facts.HiddenHandles || res.Facts.RelativeReused {
+		t.Errorf("facts of a replica with files that nothing refers to: %+v", res.Facts)
+	}
+	if line, err := Start(StartRequest{Path: res.Replica, Facts: res.Facts}); err != nil || !strings.Contains(strings.Join(line.Advice, "\n"), "taskowned/") {
+		t.Errorf("Start = %+v, %v", line, err)
 	}
 }
 

@@ -68,7 +68,7 @@ func (p *plan) taskOwned(infos []fsutil.FileInfo) {
 		p.bytes += fi.Size
 		extras++
 	}
-	if extras > 0 {
+	if p.facts.HiddenHandles = extras > 0; p.facts.HiddenHandles {
 		p.warnings = append(p.warnings, fmt.Sprintf("%d file(s) in taskowned/ are not referred to by _metadata and are copied as they are; user state that names them still names them at the source", extras))
 	}
 }

@@ -106,6 +106,7 @@ func (a *app) replicate(cmd *cobra.Command, args []string, f replicateFlags) err
 	}
 	res, err := act(cmd.Context(), stores, req)
 	stop()
+	err = advised(err)
 	if f.output == "json" {
 		type withError struct {
 			replicator.Result

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,8 @@ func (a *app) restoreCommandCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore-command PATH",
 		Short: "Print how Flink is started from a replica, checkpoint or savepoint",
-		Long: `Prints the exact flink run -s line, the SET statements of Flink SQL, and what to know before. What is known to fail,
+		Long: `Prints the exact flink run -s line, the SET statements of Flink SQL, a patch for the Flink Kubernetes
+operator, and what to know before. What is known to fail,
 or to lose state later, is refused with the reason.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,7 +42,7 @@ or to lose state later, is refused with the reason.`,
 			if err != nil {
 				return err
 			}
-			req.Meta, req.Path = l.meta, found.Path
+			req.Facts, req.Path = replicator.FactsOf(l.meta), found.Path
 			if l.file.Base() != metadataFile {
 				req.Path = l.file.String()
 			}
@@ -75,6 +77,9 @@ func (a *app) printStartLine(l replicator.StartLine) error {
 		if _, err := fmt.Fprintln(a.out, s); err != nil {
 			return err
 		}
+	}
+	if _, err := fmt.Fprintf(a.out, "\n-- Flink Kubernetes operator (-o json has a FlinkStateSnapshot too)\nkubectl patch flinkdeployment NAME --type merge -p '%s'\n", strings.ReplaceAll(l.DeploymentPatch, "'", `'\''`)); err != nil {
+		return err
 	}
 	for _, s := range l.Advice {
 		if _, err := fmt.Fprintf(a.out, "\n# %s", s); err != nil {

@@ -57,7 +57,7 @@ func checkRequest(maps []string, parallel int) (replicator.CheckRequest, error) 
 
 func (a *app) printReport(report replicator.CheckReport, output string, err error) error {
 	if err != nil && !errors.Is(err, replicator.ErrVerify) {
-		return err
+		return advised(err)
 	}
 	if output == "json" {
 		return errors.Join(err, printJSON(a.out, report))

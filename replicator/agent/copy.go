@@ -14,6 +14,7 @@ import (
 	"github.com/ckptferry/ckptferry/flinkmeta"
 	"github.com/ckptferry/ckptferry/fsutil"
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
+	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator"
 )
@@ -162,11 +163,17 @@ func (o outcome) command(fence raftstore.Fence, res replicator.Result) *raftv1.C
 		return &raftv1.Command{Op: &raftv1.Command_MarkReady{MarkReady: &raftv1.MarkReady{
 			Key: key, Fence: of, Warnings: few(res.Warnings), ManifestCrc32C: uint32(res.ManifestCRC),
 			FileCount: int64(res.ManifestFiles), TotalBytes: res.ManifestBytes, Uri: res.Replica,
+			Facts: factsMessage(res.Facts),
 		}}}
 	case raftstore.StatusSuperseded:
 		return &raftv1.Command{Op: &raftv1.Command_SupersedeReplica{SupersedeReplica: &raftv1.SupersedeReplica{Key: key, Fence: of, Reason: short(o.err.Error())}}}
 	}
 	return &raftv1.Command{Op: &raftv1.Command_FailReplica{FailReplica: &raftv1.FailReplica{Key: key, Fence: of, Reason: short(o.err.Error())}}}
+}
+
+func factsMessage(f replicator.RestoreFacts) *ckptferryv1.RestoreFacts {
+	return &ckptferryv1.RestoreFacts{MetadataVersion: f.MetadataVersion, OldestFlink: f.OldestFlink, OldestFlinkWhy: f.OldestFlinkWhy,
+		Changelog: f.Changelog, Unaligned: f.Unaligned, RelativeReused: f.RelativeReused, HiddenHandles: f.HiddenHandles}
 }
 
 func few(warnings []string) []string {

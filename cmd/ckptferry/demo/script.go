@@ -171,7 +171,7 @@ func (s *show) verify(ctx context.Context, replica string) error {
 	if err != nil {
 		return fmt.Errorf("look up replica %s: %w", dir, err)
 	}
-	line, err := replicator.Start(replicator.StartRequest{Meta: meta, Path: found.Path})
+	line, err := replicator.Start(replicator.StartRequest{Facts: replicator.FactsOf(meta), Path: found.Path})
 	if err != nil {
 		return fmt.Errorf("start Flink from %s: %w", dir, err)
 	}
