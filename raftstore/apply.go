@@ -64,7 +64,7 @@ func (s *State) raiseEpoch(c *raftv1.RaiseEpoch) error {
 // planReplica starts a replica, or a new attempt at one that is in flight or was given up. The same plan again is
 // done already, however far the replica has come since.
 func (s *State) planReplica(at time.Time, c *raftv1.PlanReplica) error {
-	key, fence := keyOf(c.GetKey()), fenceOf(c.GetFence())
+	key, fence := KeyOf(c.GetKey()), fenceOf(c.GetFence())
 	plan := Replica{
 		Key: key, Job: c.GetJob(), Status: StatusPlanned, Planned: fence, URI: c.GetUri(), PlannedAt: at,
 		CompletedAt: instant(c.GetCompletedTime()),
@@ -74,8 +74,11 @@ func (s *State) planReplica(at time.Time, c *raftv1.PlanReplica) error {
 		return fmt.Errorf("%w: plan needs a route, a job id of 32 hexadecimal digits (or none), a checkpoint id and an attempt", ErrInvalid)
 	case plan.Job == "" || plan.URI == "" || !storable(plan.CompletedAt):
 		return fmt.Errorf("%w: plan of %s needs a job, a place and a completed time that can be", ErrInvalid, key)
-	case fence.Epoch != s.Epochs.at(key.Route):
-		return s.staleEpoch(key, fence)
+	case fence.Epoch != s.jobEpoch(key.Route, plan.Job):
+		return s.staleEpoch(key.Route, plan.Job, fence)
+	}
+	if _, promoted := s.activePromotion(key.Route, plan.Job); promoted {
+		return fmt.Errorf("%w: job %s of route %s goes on here; nothing is planned for it", ErrPromoted, plan.Job, key.Route)
 	}
 	old, known := s.Replicas.get(key)
 	switch {
@@ -187,10 +190,8 @@ func (s *State) retireReplica(c *raftv1.RetireReplica) error {
 
 // forgetReplica drops a retired replica. One that is gone already is done already.
 func (s *State) forgetReplica(c *raftv1.ForgetReplica) error {
-	if key, fence := keyOf(c.GetKey()), fenceOf(c.GetFence()); fence.Epoch == s.Epochs.at(key.Route) {
-		if !s.Replicas.has(key) {
-			return nil
-		}
+	if key, fence := KeyOf(c.GetKey()), fenceOf(c.GetFence()); !s.Replicas.has(key) && fence.Epoch >= s.Epochs.at(key.Route) {
+		return nil
 	}
 	r, err := s.spokenOf(c)
 	switch {
@@ -211,13 +212,15 @@ type replicaCommand interface {
 
 // spokenOf finds the replica of a command and checks that the command speaks for the current epoch and attempt.
 func (s *State) spokenOf(c replicaCommand) (Replica, error) {
-	key, fence := keyOf(c.GetKey()), fenceOf(c.GetFence())
+	key, fence := KeyOf(c.GetKey()), fenceOf(c.GetFence())
 	r, known := s.Replicas.get(key)
 	switch {
-	case fence.Epoch != s.Epochs.at(key.Route):
-		return Replica{}, s.staleEpoch(key, fence)
+	case !known && fence.Epoch < s.Epochs.at(key.Route): // of a replica that isn't there, the job isn't known either
+		return Replica{}, fmt.Errorf("%w: route %s is at epoch %d, not %d", ErrStale, key.Route, s.Epochs.at(key.Route), fence.Epoch)
 	case !known:
 		return Replica{}, fmt.Errorf("%w: %s", ErrUnknownReplica, key)
+	case fence.Epoch != s.jobEpoch(key.Route, r.Job):
+		return Replica{}, s.staleEpoch(key.Route, r.Job, fence)
 	case fence.Attempt != r.Planned.Attempt:
 		return Replica{}, fmt.Errorf("%w: replica %s is at attempt %d, not %d", ErrStale, key, r.Planned.Attempt, fence.Attempt)
 	}
@@ -228,14 +231,14 @@ func (s *State) spokenOf(c replicaCommand) (Replica, error) {
 // fenced-out group may have written meanwhile must not become READY without a new plan.
 func (s *State) underWork(c replicaCommand) (Replica, error) {
 	r, err := s.spokenOf(c)
-	if err == nil && r.Planned.Epoch != s.Epochs.at(r.Key.Route) {
+	if err == nil && r.Planned.Epoch != s.jobEpoch(r.Key.Route, r.Job) {
 		err = fmt.Errorf("%w: replica %s was planned in epoch %d; plan it again with a higher attempt", ErrStale, r.Key, r.Planned.Epoch)
 	}
 	return r, err
 }
 
-func (s *State) staleEpoch(key Key, fence Fence) error {
-	return fmt.Errorf("%w: route %s is at epoch %d, not %d", ErrStale, key.Route, s.Epochs.at(key.Route), fence.Epoch)
+func (s *State) staleEpoch(route, job string, fence Fence) error {
+	return fmt.Errorf("%w: job %s of route %s is at epoch %d, not %d", ErrStale, job, route, s.jobEpoch(route, job), fence.Epoch)
 }
 
 func badTransition(r Replica, to Status) error {

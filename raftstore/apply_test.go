@@ -117,11 +117,11 @@ func TestReplicaGoesFromPlannedToGone(t *testing.T) {
 		if err := s.apply(at(step.cmd, int64(i))); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Replicas.at(keyOf(checkpointKey(4))).Status; got != step.want {
+		if got := s.Replicas.at(KeyOf(checkpointKey(4))).Status; got != step.want {
 			t.Fatalf("after command %d the replica is %s, want %s", i, got, step.want)
 		}
 	}
-	r := s.Replicas.at(keyOf(checkpointKey(4)))
+	r := s.Replicas.at(KeyOf(checkpointKey(4)))
 	if !r.PlannedAt.Equal(moment(0)) || !r.ReadyAt.Equal(moment(2)) || !r.CompletedAt.Equal(moment(-60)) {
 		t.Errorf("planned at %s, ready at %s: want the proposers' clocks; completed at %s", r.PlannedAt, r.ReadyAt, r.CompletedAt)
 	}
@@ -129,7 +129,7 @@ func TestReplicaGoesFromPlannedToGone(t *testing.T) {
 		t.Errorf("%d files, %d bytes, manifest %d: want what MarkReady says", r.Files, r.Bytes, r.ManifestCRC)
 	}
 	s = stateAfter(t, copied(4, f).then(copied(5, f)...).then(retire(4, f), forget(4, f))...)
-	if known := s.Replicas.has(keyOf(checkpointKey(4))); known || s.Replicas.len() != 1 {
+	if known := s.Replicas.has(KeyOf(checkpointKey(4))); known || s.Replicas.len() != 1 {
 		t.Errorf("after forget: %v", s.Replicas)
 	}
 }
@@ -244,7 +244,7 @@ func TestProposingTwiceIsProposingOnce(t *testing.T) {
 func TestGivenUpReplicaIsPlannedAgainWithAHigherAttempt(t *testing.T) {
 	f, next := fence(0, 1), fence(0, 2)
 	s := stateAfter(t, plan(4, f), fail(4, f), plan(4, next), startCopy(4, next), ready(4, next))
-	r := s.Replicas.at(keyOf(checkpointKey(4)))
+	r := s.Replicas.at(KeyOf(checkpointKey(4)))
 	if r.Status != StatusReady || r.Reason != "" || r.Planned != fenceOf(next) {
 		t.Errorf("replica = %+v; want READY of attempt 2 without the reason of attempt 1", r)
 	}
@@ -266,7 +266,7 @@ func TestReplicaMayBePlannedAgainForAnotherJobName(t *testing.T) {
 func TestReplicaOfAFencedEpochIsPlannedAgain(t *testing.T) {
 	s := stateAfter(t, plan(4, fence(0, 1)), startCopy(4, fence(0, 1)), raise(1),
 		plan(4, fence(1, 2)), startCopy(4, fence(1, 2)), ready(4, fence(1, 2)))
-	if got := s.Replicas.at(keyOf(checkpointKey(4))).Status; got != StatusReady {
+	if got := s.Replicas.at(KeyOf(checkpointKey(4))).Status; got != StatusReady {
 		t.Errorf("replica is %s, want READY", got)
 	}
 }

@@ -113,7 +113,7 @@ func TestWhatWasAcknowledgedSurvivesKill(t *testing.T) {
 	}
 	mustPropose(t, s, raise(1)) // leads, and so has applied its whole log
 	for id := int64(1); id <= acknowledged; id++ {
-		if _, ok := s.View().Replica(keyOf(checkpointKey(id))); !ok {
+		if _, ok := s.View().Replica(KeyOf(checkpointKey(id))); !ok {
 			t.Errorf("checkpoint %d was acknowledged and is gone", id)
 		}
 	}

@@ -29,8 +29,23 @@ var (
 	ErrConflict = errors.New("attempt contradicts what is recorded of it")
 	// ErrBadTransition says that the replica's status doesn't allow it.
 	ErrBadTransition = errors.New("status does not allow it")
-	// ErrKept says that the replica is pinned, or the last READY one of its job, and so may not be deleted.
+	// ErrKept says that the replica is pinned, promoted, Flink's, or the last READY one of its job, and so may not be deleted.
 	ErrKept = errors.New("replica must be kept")
+	// ErrPromoted says that the job goes on here: its promotion is ACTIVE, or the replica is the one that it goes on from.
+	ErrPromoted = errors.New("job is promoted")
+	// ErrNotPromoted says that the job was never promoted on this route.
+	ErrNotPromoted = errors.New("job is not promoted")
+	// ErrForeignPromotion says that the job goes on elsewhere already, by another promotion. Force overrides it.
+	ErrForeignPromotion = errors.New("job is promoted elsewhere")
+	// ErrSweeping says that the route is swept. Nothing becomes READY meanwhile: look again that all files are there, and
+	// propose it again.
+	ErrSweeping = errors.New("route is being swept")
+	// ErrRouteBusy says that replicas of the route are in flight, so it can't be removed.
+	ErrRouteBusy = errors.New("route has replicas in flight")
+	// ErrUnknownMigration says that no migration has this name.
+	ErrUnknownMigration = errors.New("unknown migration")
+	// ErrMigrationEnded says that the migration is DONE or ABORTED, which is final.
+	ErrMigrationEnded = errors.New("migration has ended")
 )
 
 // Why a Raft directory is refused. The node must not start on it.

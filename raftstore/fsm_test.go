@@ -80,7 +80,7 @@ func TestSnapshotRestoresTheSameState(t *testing.T) {
 	if back.applied != 41 || bytesOf(t, back.state) != bytesOf(t, s) {
 		t.Errorf("restored at index %d:\n%+v\nwant at 41:\n%+v", back.applied, back.state, s)
 	}
-	r, _ := back.view().Replica(keyOf(checkpointKey(6)))
+	r, _ := back.view().Replica(KeyOf(checkpointKey(6)))
 	if len(r.Warnings) != 1 || r.Planned != fenceOf(fence(2, 3)) || back.view().Epoch("prod") != 2 {
 		t.Errorf("restored %+v in epoch %d", r, back.view().Epoch("prod"))
 	}
@@ -205,7 +205,7 @@ func TestViewStaysAsItWas(t *testing.T) {
 	view := f.view()
 	f.Apply(&raft.Log{Index: 2, Data: encode(t, at(startCopy(4, fence(0, 1)), 1))})
 	f.Apply(&raft.Log{Index: 3, Data: encode(t, at(raise(1), 1))})
-	if r, _ := view.Replica(keyOf(checkpointKey(4))); r.Status != StatusPlanned || view.AppliedIndex != 1 || view.Epoch("prod") != 0 {
+	if r, _ := view.Replica(KeyOf(checkpointKey(4))); r.Status != StatusPlanned || view.AppliedIndex != 1 || view.Epoch("prod") != 0 {
 		t.Errorf("view of index %d shows %s in epoch %d", view.AppliedIndex, r.Status, view.Epoch("prod"))
 	}
 	if replicas := f.view().Replicas(); len(replicas) != 1 || replicas[0].Status != StatusCopying {

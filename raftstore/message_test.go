@@ -24,6 +24,8 @@ func full(m protoreflect.Message) {
 			protoreflect.EnumKind: protoreflect.ValueOfEnum(2),
 		}[field.Kind()]
 		switch {
+		case field.IsList() && field.Message() != nil:
+			full(m.Mutable(field).List().AppendMutable().Message())
 		case field.IsList():
 			m.Mutable(field).List().Append(value)
 		case field.Message() != nil:
@@ -47,17 +49,17 @@ func TestConversionsLoseNothing(t *testing.T) {
 		"export":     {export, ExportMessage(ExportOf(export))},
 		"route":      {route, RouteMessage(RouteOf(route))},
 		"found":      {found, FoundMessage(FoundOf(found))},
-		"replica":    {replica, ReplicaMessage(replicaOf(replica, planned))},
+		"replica":    {replica, ReplicaMessage(ReplicaOf(replica))},
 		"no export":  {&ckptferryv1.Export{}, ExportMessage(ExportOf(nil))},
 		"no route":   {&ckptferryv1.Route{}, RouteMessage(RouteOf(nil))},
 		"no found":   {&ckptferryv1.FoundCheckpoint{Kind: 1}, FoundMessage(FoundOf(nil))},
-		"no replica": {&ckptferryv1.Replica{Key: &ckptferryv1.CheckpointKey{}}, ReplicaMessage(replicaOf(nil, nil))},
+		"no replica": {&ckptferryv1.Replica{Key: &ckptferryv1.CheckpointKey{}, Kind: 1}, ReplicaMessage(ReplicaOf(nil))},
 	} {
 		if !proto.Equal(pair[0], pair[1]) {
 			t.Errorf("%s: %v became %v", name, pair[0], pair[1])
 		}
 	}
-	if r := replicaOf(replica, planned); r.Planned != (Fence{1, 2}) {
+	if r := replicaOf(&raftv1.ReplicaState{Replica: replica, PlannedUnder: planned}); r.Planned != (Fence{1, 2}) {
 		t.Errorf("replica planned under %v", r.Planned)
 	}
 }

@@ -17,6 +17,7 @@ type RouteMode int32
 const (
 	RouteContinuous RouteMode = iota + 1 // each new checkpoint is pulled
 	RoutePaused                          // nothing is pulled
+	RouteOnDemand                        // only jobs of a migration that runs are pulled
 )
 
 // Route is what this datacenter pulls, and where to.
@@ -34,6 +35,11 @@ type Route struct {
 	Epoch      uint64
 	// BytesPerSecond bounds what all copies of the route together read at the source; 0: no bound.
 	BytesPerSecond int64
+	KeepFor        time.Duration // READY checkpoints younger than this are kept too
+	KeepDaily      int32         // of each of so many days (UTC) the last READY checkpoint is kept too
+	KeepSavepoints int32         // READY savepoints of a job that are kept, the newest; 0: all
+	// Grace is how long files that no replica needs lie before they go to the trash, and how long they lie there; 0: 24 h.
+	Grace time.Duration
 }
 
 // Found is a completed checkpoint or savepoint as the source datacenter found it.

@@ -24,9 +24,7 @@ func encodeSnapshot(s State, appliedIndex uint64) ([]byte, error) {
 	snapshot := &raftv1.Snapshot{FormatVersion: formatVersion, AppliedIndex: appliedIndex}
 	snapshot.Routes = routeEntries(s)
 	for _, r := range s.Replicas.all() {
-		snapshot.Replicas = append(snapshot.Replicas, &raftv1.ReplicaState{
-			PlannedUnder: &raftv1.Fence{Epoch: r.Planned.Epoch, Attempt: r.Planned.Attempt}, Replica: ReplicaMessage(r),
-		})
+		snapshot.Replicas = append(snapshot.Replicas, replicaState(r))
 	}
 	for _, e := range s.Exports.all() {
 		snapshot.Exports = append(snapshot.Exports, &raftv1.Catalogue{
@@ -127,7 +125,7 @@ func stateOf(snapshot *raftv1.Snapshot) (State, error) {
 	var replicas []*entry[Key, Replica]
 	var byJob []*entry[jobKey, struct{}]
 	for _, m := range snapshot.GetReplicas() {
-		r := replicaOf(m.GetReplica(), m.GetPlannedUnder())
+		r := replicaOf(m)
 		replicas = append(replicas, &entry[Key, Replica]{r.Key, r})
 		byJob = append(byJob, &entry[jobKey, struct{}]{key: r.jobKey()})
 	}

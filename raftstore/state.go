@@ -44,23 +44,25 @@ func (k Key) whole() bool {
 //
 //	PLANNED → COPYING → READY → RETIRING → gone
 //	PLANNED, COPYING → SUPERSEDED or FAILED → RETIRING, or PLANNED again with a higher attempt
+//	READY → QUARANTINED → RETIRING, or PLANNED again with a higher attempt
 //
 // The numbers are those of ckptferry.v1.ReplicaStatus, and never change.
 type Status int32
 
 // The statuses of a replica.
 const (
-	StatusPlanned    Status = iota + 1 // what to copy is known, nothing is written
-	StatusCopying                      // files are being written; _metadata is not there, so Flink sees no checkpoint
-	StatusReady                        // complete and verified on the storage, _metadata in place
-	StatusRetiring                     // being deleted, no longer offered
-	StatusSuperseded                   // given up: the source's files are gone or a newer checkpoint overtook it
-	StatusFailed                       // given up: Reason says why
+	StatusPlanned     Status = iota + 1 // what to copy is known, nothing is written
+	StatusCopying                       // files are being written; _metadata is not there, so Flink sees no checkpoint
+	StatusReady                         // complete and verified on the storage, _metadata in place
+	StatusRetiring                      // being deleted, no longer offered
+	StatusSuperseded                    // given up: the source's files are gone or a newer checkpoint overtook it
+	StatusFailed                        // given up: Reason says why
+	StatusQuarantined                   // a scrub found bytes that are not what they were; not offered
 )
 
 var statusNames = map[Status]string{
 	StatusPlanned: "PLANNED", StatusCopying: "COPYING", StatusReady: "READY", StatusRetiring: "RETIRING",
-	StatusSuperseded: "SUPERSEDED", StatusFailed: "FAILED",
+	StatusSuperseded: "SUPERSEDED", StatusFailed: "FAILED", StatusQuarantined: "QUARANTINED",
 }
 
 // String is the status as people write it, READY for StatusReady.
@@ -71,7 +73,7 @@ func (s Status) String() string {
 	return fmt.Sprintf("status %d", int32(s))
 }
 
-// Fence says for whom a command speaks: the route's epoch and the replica's attempt, which counts from 1.
+// Fence says for whom a command speaks: the epoch of the replica's job (View.JobEpoch) and the replica's attempt, which counts from 1.
 type Fence struct{ Epoch, Attempt uint64 }
 
 // Replica is one checkpoint as this datacenter holds it. It is a value; its slices are never changed in place.
@@ -90,7 +92,44 @@ type Replica struct {
 	Reason      string    // why it is SUPERSEDED or FAILED
 	Warnings    []string
 	Pinned      bool
+
+	Agent         string  // the agent of the group that makes the replica, or made it
+	Shards        []Shard // the agents that help with a large copy; share i+1 of n+1 is the i-th's
+	Savepoint     bool
+	SavepointName string       // of a savepoint's directory
+	Promoted      bool         // a job goes on from it, or did; stays for ever
+	Claimed       bool         // it was promoted with CLAIM: its files are Flink's for ever
+	AtRisk        bool         // another replica of the job was: Flink may have deleted files that this one needs
+	ScrubbedAt    time.Time    // when every byte was last read and compared after READY; zero before
+	Facts         RestoreFacts // known from READY on
+
+	FailureClass      string // the class of the error that FAILED it
+	CheckpointAtFault bool   // an older checkpoint of the job may do
+	TargetAtFault     bool   // the target takes nothing, of whatever job
+
+	pinnedByPromotion bool // not by hand: the end of the promotion unpins it
 }
+
+// Shard is an agent's share of a large copy. At most one of Done and Lost is set.
+type Shard struct {
+	Agent string
+	Done  bool // it has copied and read back its share
+	Lost  bool // nobody waits for it any longer
+}
+
+// RestoreFacts are what the ways of starting Flink from a replica depend on.
+type RestoreFacts struct {
+	MetadataVersion int32  // 2 to 6
+	OldestFlink     string // "1.20"
+	OldestFlinkWhy  string
+	Changelog       bool // the changelog state backend: Flink refuses NO_CLAIM
+	Unaligned       bool // in-flight data: only the same minor version and job graph
+	RelativeReused  bool // shared files have relative paths: CLAIM would break the job's next checkpoints
+	HiddenHandles   bool // handles inside of user state may name files that nobody can see
+}
+
+// Offerable says that a job may be started from the replica: it is READY, and Flink deletes nothing of it.
+func Offerable(r Replica) bool { return r.Status == StatusReady && !r.AtRisk }
 
 // GivenUp says that no attempt works on the replica and none has made it READY: it is a record of what did not succeed.
 func (r Replica) GivenUp() bool { return r.Status == StatusFailed || r.Status == StatusSuperseded }
@@ -104,6 +143,15 @@ type State struct {
 	Replicas tree[Key, Replica]
 	Exports  tree[string, exported]
 	Routes   tree[string, pulled]
+	Removed  tree[string, Route] // routes that were removed, as they were: their replicas still lie below their roots
+
+	Promotions    tree[jobName, promoted]
+	Fences        tree[fenceKey, FencedJob]
+	Drills        tree[jobName, drilled]
+	Migrations    tree[string, Migration]
+	MigrationJobs tree[migrationJobKey, MigrationJob]
+	AuditRecords  tree[uint64, AuditRecord] // by seq: the newest KeepAudit
+	Sweeps        tree[string, struct{}]    // routes that are being swept
 
 	byJob tree[jobKey, struct{}] // Replicas once more, by job name
 }
@@ -138,6 +186,11 @@ func newState() State {
 	return State{
 		Epochs: newTree[string, uint64](strings.Compare), Replicas: newTree[Key, Replica](Key.compare),
 		Exports: newTree[string, exported](strings.Compare), Routes: newTree[string, pulled](strings.Compare),
+		Removed:    newTree[string, Route](strings.Compare),
+		Promotions: newTree[jobName, promoted](jobName.compare), Fences: newTree[fenceKey, FencedJob](fenceKey.compare),
+		Drills:     newTree[jobName, drilled](jobName.compare),
+		Migrations: newTree[string, Migration](strings.Compare), MigrationJobs: newTree[migrationJobKey, MigrationJob](migrationJobKey.compare),
+		AuditRecords: newTree[uint64, AuditRecord](cmp.Compare[uint64]), Sweeps: newTree[string, struct{}](strings.Compare),
 		byJob: newTree[jobKey, struct{}](jobKey.compare),
 	}
 }
@@ -235,8 +288,8 @@ func (s State) checkReplicas() error {
 			return fmt.Errorf("replica %s is not filed under job %s", key, r.Job)
 		case r.Planned.Attempt == 0:
 			return fmt.Errorf("replica %s has no attempt", key)
-		case r.Planned.Epoch > s.Epochs.at(key.Route):
-			return fmt.Errorf("replica %s was planned in epoch %d, before the route's epoch %d", key, r.Planned.Epoch, s.Epochs.at(key.Route))
+		case r.Planned.Epoch > s.jobEpoch(key.Route, r.Job):
+			return fmt.Errorf("replica %s was planned in epoch %d, before its job's epoch %d", key, r.Planned.Epoch, s.jobEpoch(key.Route, r.Job))
 		case r.Status == StatusReady && r.ReadyAt.IsZero():
 			return fmt.Errorf("replica %s is READY since never", key)
 		case r.inFlight() && !r.ReadyAt.IsZero():

@@ -71,6 +71,20 @@ func (t tree[K, V]) without(key K) tree[K, V] {
 	return t
 }
 
+// last returns the entry with the highest key, zero values where there is none.
+func (t tree[K, V]) last() (K, V) {
+	if t.root == nil {
+		var key K
+		var value V
+		return key, value
+	}
+	n := t.root
+	for n.right != nil {
+		n = n.right
+	}
+	return n.entry.key, n.entry.value
+}
+
 // all lists the map by key.
 func (t tree[K, V]) all() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {

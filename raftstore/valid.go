@@ -73,10 +73,13 @@ func (r Route) Valid() error {
 		}
 	}
 	switch {
-	case r.Mode != RouteContinuous && r.Mode != RoutePaused:
+	case r.Mode < RouteContinuous || r.Mode > RouteOnDemand:
 		return fmt.Errorf("%w: route %s has the unknown mode %d", ErrInvalid, r.Name, int32(r.Mode))
 	case r.Keep < 0:
 		return fmt.Errorf("%w: route %s keeps %d replicas", ErrInvalid, r.Name, r.Keep)
+	case r.KeepFor < 0 || r.KeepDaily < 0 || r.KeepSavepoints < 0 || r.Grace < 0:
+		return fmt.Errorf("%w: route %s keeps replicas for %s, of %d days, and %d savepoints, with a grace of %s: want 0 or more of each",
+			ErrInvalid, r.Name, r.KeepFor, r.KeepDaily, r.KeepSavepoints, r.Grace)
 	case r.BytesPerSecond < 0:
 		return fmt.Errorf("%w: route %s has a rate of %d bytes per second: want 0 (none) or more", ErrInvalid, r.Name, r.BytesPerSecond)
 	}

@@ -1,6 +1,9 @@
 package raftstore
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // View is the state at one moment. It doesn't change, costs nothing to take, and may be kept. What it returns is the
 // caller's, but for the slices inside an Export, a Route or a Replica: those are the state's and must not be changed.
@@ -25,7 +28,40 @@ func (v View) JobReplicas(route, job string) []Replica {
 	return replicas
 }
 
-// Epoch is a route's epoch, 0 for a route that was never fenced.
+// AllReplicas is Replicas without a copy of them all.
+func (v View) AllReplicas() iter.Seq[Replica] { return v.ReplicasFrom(Key{}) }
+
+// ReplicasFrom lists by key the replicas whose key is not below that one: what a page begins with.
+func (v View) ReplicasFrom(key Key) iter.Seq[Replica] {
+	return func(yield func(Replica) bool) {
+		for _, r := range v.state.Replicas.from(key) {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// RouteReplicas lists the replicas of a route, also of one that was removed, by job name and key.
+func (v View) RouteReplicas(route string) iter.Seq[Replica] { return v.state.ofRoute(route) }
+
+// Sweeping says whether the route is swept: nothing of it becomes READY.
+func (v View) Sweeping(route string) bool { return v.state.Sweeps.has(route) }
+
+// Sweeps lists the routes that are being swept by name.
+func (v View) Sweeps() []string {
+	routes := make([]string, 0, v.state.Sweeps.len())
+	for route := range v.state.Sweeps.all() {
+		routes = append(routes, route)
+	}
+	return routes
+}
+
+// RemovedRoutes lists by name the routes that were removed, as they were: what is left of their replicas lies below their
+// roots.
+func (v View) RemovedRoutes() []Route { return v.state.Removed.values() }
+
+// Epoch is a route's own epoch. What fences a replica is JobEpoch. It is 0 for a route that was never fenced.
 func (v View) Epoch(route string) uint64 { return v.state.Epochs.at(route) }
 
 // Exports lists the exports by name.

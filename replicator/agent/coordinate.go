@@ -156,7 +156,7 @@ func (t *term) clearLeftover(ctx context.Context, view raftstore.View, wants []w
 			continue // paused, or it waits after a failure: it stays what it is
 		}
 		err := t.propose(ctx, &raftv1.Command{Op: &raftv1.Command_SupersedeReplica{SupersedeReplica: &raftv1.SupersedeReplica{
-			Key: keyMessage(key), Fence: fenceMessage(raftstore.Fence{Epoch: view.Epoch(key.Route), Attempt: r.Planned.Attempt}),
+			Key: keyMessage(key), Fence: fenceMessage(raftstore.Fence{Epoch: view.JobEpoch(key.Route, r.Job), Attempt: r.Planned.Attempt}),
 			Reason: fmt.Sprintf("%s overtook it when another agent became the leader", newer),
 		}}})
 		if err != nil && ctx.Err() == nil {

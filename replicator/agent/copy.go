@@ -49,7 +49,7 @@ const (
 // anywhere: what is READY is what package replicator has published, and the next attempt goes on from what it recorded.
 func (t *term) copyOne(ctx, term context.Context, w want) (o outcome) {
 	view := t.cfg.Group.View()
-	fence := raftstore.Fence{Epoch: view.Epoch(w.key.Route), Attempt: w.attempt}
+	fence := raftstore.Fence{Epoch: view.JobEpoch(w.key.Route, w.found.Job), Attempt: w.attempt}
 	log := t.cfg.Log.With("route", w.route.Name, "job", w.found.Job, "checkpoint", label(w.found), "attempt", fence.Attempt, "epoch", fence.Epoch)
 	tr := t.agent.transferBegins(w, t.cfg.Now())
 	defer func() { t.observe(tr, o) }()

@@ -47,9 +47,11 @@ type Snapshot struct {
 	// Who did what, oldest first.
 	Audit []*v1.AuditRecord `protobuf:"bytes,10,rep,name=audit,proto3" json:"audit,omitempty"`
 	// Routes that are being swept, by name.
-	Sweeps        []string `protobuf:"bytes,11,rep,name=sweeps,proto3" json:"sweeps,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Sweeps []string `protobuf:"bytes,11,rep,name=sweeps,proto3" json:"sweeps,omitempty"`
+	// How often jobs were promoted, for ever, by route and job: a part of their epochs.
+	PromotionCounts []*PromotionCount `protobuf:"bytes,12,rep,name=promotion_counts,json=promotionCounts,proto3" json:"promotion_counts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -159,6 +161,77 @@ func (x *Snapshot) GetSweeps() []string {
 	return nil
 }
 
+func (x *Snapshot) GetPromotionCounts() []*PromotionCount {
+	if x != nil {
+		return x.PromotionCounts
+	}
+	return nil
+}
+
+// PromotionCount is how often a job was promoted on a route. The job's epoch is the route's and this together.
+type PromotionCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's name.
+	Route string `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	// The job's name.
+	Job string `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	// At least 1.
+	Count         uint64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromotionCount) Reset() {
+	*x = PromotionCount{}
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromotionCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromotionCount) ProtoMessage() {}
+
+func (x *PromotionCount) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromotionCount.ProtoReflect.Descriptor instead.
+func (*PromotionCount) Descriptor() ([]byte, []int) {
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PromotionCount) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *PromotionCount) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *PromotionCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Fenced is a job that another datacenter has promoted.
 type Fenced struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -174,7 +247,7 @@ type Fenced struct {
 
 func (x *Fenced) Reset() {
 	*x = Fenced{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -186,7 +259,7 @@ func (x *Fenced) String() string {
 func (*Fenced) ProtoMessage() {}
 
 func (x *Fenced) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[1]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -199,7 +272,7 @@ func (x *Fenced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fenced.ProtoReflect.Descriptor instead.
 func (*Fenced) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{1}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Fenced) GetExport() string {
@@ -236,7 +309,7 @@ type MigrationState struct {
 
 func (x *MigrationState) Reset() {
 	*x = MigrationState{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +321,7 @@ func (x *MigrationState) String() string {
 func (*MigrationState) ProtoMessage() {}
 
 func (x *MigrationState) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[2]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +334,7 @@ func (x *MigrationState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationState.ProtoReflect.Descriptor instead.
 func (*MigrationState) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MigrationState) GetMigration() *v1.Migration {
@@ -290,14 +363,16 @@ type Route struct {
 	// What is known of the source, by seq.
 	Known []*v1.FoundCheckpoint `protobuf:"bytes,4,rep,name=known,proto3" json:"known,omitempty"`
 	// When the source was last heard of; absent before the first time.
-	SeenTime      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=seen_time,json=seenTime,proto3" json:"seen_time,omitempty"`
+	SeenTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=seen_time,json=seenTime,proto3" json:"seen_time,omitempty"`
+	// It was removed: config is what it was, since its replicas still lie below its root.
+	Removed       bool `protobuf:"varint,6,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +384,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[3]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +397,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Route) GetName() string {
@@ -360,6 +435,13 @@ func (x *Route) GetSeenTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Route) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 // Catalogue is an export and what was found below it.
 type Catalogue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -375,7 +457,7 @@ type Catalogue struct {
 
 func (x *Catalogue) Reset() {
 	*x = Catalogue{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[4]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +469,7 @@ func (x *Catalogue) String() string {
 func (*Catalogue) ProtoMessage() {}
 
 func (x *Catalogue) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[4]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +482,7 @@ func (x *Catalogue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalogue.ProtoReflect.Descriptor instead.
 func (*Catalogue) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Catalogue) GetExport() *v1.Export {
@@ -430,14 +512,20 @@ type ReplicaState struct {
 	// The replica, as everybody may see it.
 	Replica *v1.Replica `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
 	// The epoch and attempt that it was planned under.
-	PlannedUnder  *Fence `protobuf:"bytes,2,opt,name=planned_under,json=plannedUnder,proto3" json:"planned_under,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PlannedUnder *Fence `protobuf:"bytes,2,opt,name=planned_under,json=plannedUnder,proto3" json:"planned_under,omitempty"`
+	// As FailReplica said: the fault lies in the checkpoint.
+	CheckpointAtFault bool `protobuf:"varint,3,opt,name=checkpoint_at_fault,json=checkpointAtFault,proto3" json:"checkpoint_at_fault,omitempty"`
+	// As FailReplica said: the target takes nothing.
+	TargetAtFault bool `protobuf:"varint,4,opt,name=target_at_fault,json=targetAtFault,proto3" json:"target_at_fault,omitempty"`
+	// It is pinned because a job goes on from it, and not by hand: the end of the promotion unpins it.
+	PinnedByPromotion bool `protobuf:"varint,5,opt,name=pinned_by_promotion,json=pinnedByPromotion,proto3" json:"pinned_by_promotion,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[5]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +537,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[5]
+	mi := &file_ckptferry_raft_v1_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +550,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReplicaState) GetReplica() *v1.Replica {
@@ -479,11 +567,32 @@ func (x *ReplicaState) GetPlannedUnder() *Fence {
 	return nil
 }
 
+func (x *ReplicaState) GetCheckpointAtFault() bool {
+	if x != nil {
+		return x.CheckpointAtFault
+	}
+	return false
+}
+
+func (x *ReplicaState) GetTargetAtFault() bool {
+	if x != nil {
+		return x.TargetAtFault
+	}
+	return false
+}
+
+func (x *ReplicaState) GetPinnedByPromotion() bool {
+	if x != nil {
+		return x.PinnedByPromotion
+	}
+	return false
+}
+
 var File_ckptferry_raft_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_ckptferry_raft_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" ckptferry/raft/v1/snapshot.proto\x12\x11ckptferry.raft.v1\x1a\x1fckptferry/raft/v1/command.proto\x1a\x18ckptferry/v1/audit.proto\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x18ckptferry/v1/drill.proto\x1a\x1cckptferry/v1/migration.proto\x1a\x1cckptferry/v1/promotion.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x04\n" +
+	" ckptferry/raft/v1/snapshot.proto\x12\x11ckptferry.raft.v1\x1a\x1fckptferry/raft/v1/command.proto\x1a\x18ckptferry/v1/audit.proto\x1a\x1dckptferry/v1/checkpoint.proto\x1a\x18ckptferry/v1/drill.proto\x1a\x1cckptferry/v1/migration.proto\x1a\x1cckptferry/v1/promotion.proto\x1a\x1ackptferry/v1/replica.proto\x1a\x18ckptferry/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x04\n" +
 	"\bSnapshot\x12%\n" +
 	"\x0eformat_version\x18\x01 \x01(\rR\rformatVersion\x12#\n" +
 	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\x120\n" +
@@ -500,7 +609,12 @@ const file_ckptferry_raft_v1_snapshot_proto_rawDesc = "" +
 	"migrations\x12/\n" +
 	"\x05audit\x18\n" +
 	" \x03(\v2\x19.ckptferry.v1.AuditRecordR\x05audit\x12\x16\n" +
-	"\x06sweeps\x18\v \x03(\tR\x06sweeps\"k\n" +
+	"\x06sweeps\x18\v \x03(\tR\x06sweeps\x12L\n" +
+	"\x10promotion_counts\x18\f \x03(\v2!.ckptferry.raft.v1.PromotionCountR\x0fpromotionCounts\"N\n" +
+	"\x0ePromotionCount\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\tR\x05route\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\tR\x03job\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"k\n" +
 	"\x06Fenced\x12\x16\n" +
 	"\x06export\x18\x01 \x01(\tR\x06export\x12\x1e\n" +
 	"\n" +
@@ -509,20 +623,24 @@ const file_ckptferry_raft_v1_snapshot_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\v2\x17.ckptferry.v1.FencedJobR\x03job\"w\n" +
 	"\x0eMigrationState\x125\n" +
 	"\tmigration\x18\x01 \x01(\v2\x17.ckptferry.v1.MigrationR\tmigration\x12.\n" +
-	"\x04jobs\x18\x02 \x03(\v2\x1a.ckptferry.v1.MigrationJobR\x04jobs\"\xcc\x01\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x1a.ckptferry.v1.MigrationJobR\x04jobs\"\xe6\x01\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12+\n" +
 	"\x06config\x18\x03 \x01(\v2\x13.ckptferry.v1.RouteR\x06config\x123\n" +
 	"\x05known\x18\x04 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05known\x127\n" +
-	"\tseen_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bseenTime\"\x89\x01\n" +
+	"\tseen_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bseenTime\x12\x18\n" +
+	"\aremoved\x18\x06 \x01(\bR\aremoved\"\x89\x01\n" +
 	"\tCatalogue\x12,\n" +
 	"\x06export\x18\x01 \x01(\v2\x14.ckptferry.v1.ExportR\x06export\x12\x19\n" +
 	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x123\n" +
-	"\x05found\x18\x03 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05found\"~\n" +
+	"\x05found\x18\x03 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05found\"\x86\x02\n" +
 	"\fReplicaState\x12/\n" +
 	"\areplica\x18\x01 \x01(\v2\x15.ckptferry.v1.ReplicaR\areplica\x12=\n" +
-	"\rplanned_under\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\fplannedUnderB\xcb\x01\n" +
+	"\rplanned_under\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\fplannedUnder\x12.\n" +
+	"\x13checkpoint_at_fault\x18\x03 \x01(\bR\x11checkpointAtFault\x12&\n" +
+	"\x0ftarget_at_fault\x18\x04 \x01(\bR\rtargetAtFault\x12.\n" +
+	"\x13pinned_by_promotion\x18\x05 \x01(\bR\x11pinnedByPromotionB\xcb\x01\n" +
 	"\x15com.ckptferry.raft.v1B\rSnapshotProtoP\x01Z=github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1;raftv1\xa2\x02\x03CRX\xaa\x02\x11Ckptferry.Raft.V1\xca\x02\x11Ckptferry\\Raft\\V1\xe2\x02\x1dCkptferry\\Raft\\V1\\GPBMetadata\xea\x02\x13Ckptferry::Raft::V1b\x06proto3"
 
 var (
@@ -537,51 +655,53 @@ func file_ckptferry_raft_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_ckptferry_raft_v1_snapshot_proto_rawDescData
 }
 
-var file_ckptferry_raft_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_ckptferry_raft_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_ckptferry_raft_v1_snapshot_proto_goTypes = []any{
 	(*Snapshot)(nil),              // 0: ckptferry.raft.v1.Snapshot
-	(*Fenced)(nil),                // 1: ckptferry.raft.v1.Fenced
-	(*MigrationState)(nil),        // 2: ckptferry.raft.v1.MigrationState
-	(*Route)(nil),                 // 3: ckptferry.raft.v1.Route
-	(*Catalogue)(nil),             // 4: ckptferry.raft.v1.Catalogue
-	(*ReplicaState)(nil),          // 5: ckptferry.raft.v1.ReplicaState
-	(*v1.Promotion)(nil),          // 6: ckptferry.v1.Promotion
-	(*v1.Drill)(nil),              // 7: ckptferry.v1.Drill
-	(*v1.AuditRecord)(nil),        // 8: ckptferry.v1.AuditRecord
-	(*v1.FencedJob)(nil),          // 9: ckptferry.v1.FencedJob
-	(*v1.Migration)(nil),          // 10: ckptferry.v1.Migration
-	(*v1.MigrationJob)(nil),       // 11: ckptferry.v1.MigrationJob
-	(*v1.Route)(nil),              // 12: ckptferry.v1.Route
-	(*v1.FoundCheckpoint)(nil),    // 13: ckptferry.v1.FoundCheckpoint
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*v1.Export)(nil),             // 15: ckptferry.v1.Export
-	(*v1.Replica)(nil),            // 16: ckptferry.v1.Replica
-	(*Fence)(nil),                 // 17: ckptferry.raft.v1.Fence
+	(*PromotionCount)(nil),        // 1: ckptferry.raft.v1.PromotionCount
+	(*Fenced)(nil),                // 2: ckptferry.raft.v1.Fenced
+	(*MigrationState)(nil),        // 3: ckptferry.raft.v1.MigrationState
+	(*Route)(nil),                 // 4: ckptferry.raft.v1.Route
+	(*Catalogue)(nil),             // 5: ckptferry.raft.v1.Catalogue
+	(*ReplicaState)(nil),          // 6: ckptferry.raft.v1.ReplicaState
+	(*v1.Promotion)(nil),          // 7: ckptferry.v1.Promotion
+	(*v1.Drill)(nil),              // 8: ckptferry.v1.Drill
+	(*v1.AuditRecord)(nil),        // 9: ckptferry.v1.AuditRecord
+	(*v1.FencedJob)(nil),          // 10: ckptferry.v1.FencedJob
+	(*v1.Migration)(nil),          // 11: ckptferry.v1.Migration
+	(*v1.MigrationJob)(nil),       // 12: ckptferry.v1.MigrationJob
+	(*v1.Route)(nil),              // 13: ckptferry.v1.Route
+	(*v1.FoundCheckpoint)(nil),    // 14: ckptferry.v1.FoundCheckpoint
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*v1.Export)(nil),             // 16: ckptferry.v1.Export
+	(*v1.Replica)(nil),            // 17: ckptferry.v1.Replica
+	(*Fence)(nil),                 // 18: ckptferry.raft.v1.Fence
 }
 var file_ckptferry_raft_v1_snapshot_proto_depIdxs = []int32{
-	3,  // 0: ckptferry.raft.v1.Snapshot.routes:type_name -> ckptferry.raft.v1.Route
-	5,  // 1: ckptferry.raft.v1.Snapshot.replicas:type_name -> ckptferry.raft.v1.ReplicaState
-	4,  // 2: ckptferry.raft.v1.Snapshot.exports:type_name -> ckptferry.raft.v1.Catalogue
-	6,  // 3: ckptferry.raft.v1.Snapshot.promotions:type_name -> ckptferry.v1.Promotion
-	1,  // 4: ckptferry.raft.v1.Snapshot.fences:type_name -> ckptferry.raft.v1.Fenced
-	7,  // 5: ckptferry.raft.v1.Snapshot.drills:type_name -> ckptferry.v1.Drill
-	2,  // 6: ckptferry.raft.v1.Snapshot.migrations:type_name -> ckptferry.raft.v1.MigrationState
-	8,  // 7: ckptferry.raft.v1.Snapshot.audit:type_name -> ckptferry.v1.AuditRecord
-	9,  // 8: ckptferry.raft.v1.Fenced.job:type_name -> ckptferry.v1.FencedJob
-	10, // 9: ckptferry.raft.v1.MigrationState.migration:type_name -> ckptferry.v1.Migration
-	11, // 10: ckptferry.raft.v1.MigrationState.jobs:type_name -> ckptferry.v1.MigrationJob
-	12, // 11: ckptferry.raft.v1.Route.config:type_name -> ckptferry.v1.Route
-	13, // 12: ckptferry.raft.v1.Route.known:type_name -> ckptferry.v1.FoundCheckpoint
-	14, // 13: ckptferry.raft.v1.Route.seen_time:type_name -> google.protobuf.Timestamp
-	15, // 14: ckptferry.raft.v1.Catalogue.export:type_name -> ckptferry.v1.Export
-	13, // 15: ckptferry.raft.v1.Catalogue.found:type_name -> ckptferry.v1.FoundCheckpoint
-	16, // 16: ckptferry.raft.v1.ReplicaState.replica:type_name -> ckptferry.v1.Replica
-	17, // 17: ckptferry.raft.v1.ReplicaState.planned_under:type_name -> ckptferry.raft.v1.Fence
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	4,  // 0: ckptferry.raft.v1.Snapshot.routes:type_name -> ckptferry.raft.v1.Route
+	6,  // 1: ckptferry.raft.v1.Snapshot.replicas:type_name -> ckptferry.raft.v1.ReplicaState
+	5,  // 2: ckptferry.raft.v1.Snapshot.exports:type_name -> ckptferry.raft.v1.Catalogue
+	7,  // 3: ckptferry.raft.v1.Snapshot.promotions:type_name -> ckptferry.v1.Promotion
+	2,  // 4: ckptferry.raft.v1.Snapshot.fences:type_name -> ckptferry.raft.v1.Fenced
+	8,  // 5: ckptferry.raft.v1.Snapshot.drills:type_name -> ckptferry.v1.Drill
+	3,  // 6: ckptferry.raft.v1.Snapshot.migrations:type_name -> ckptferry.raft.v1.MigrationState
+	9,  // 7: ckptferry.raft.v1.Snapshot.audit:type_name -> ckptferry.v1.AuditRecord
+	1,  // 8: ckptferry.raft.v1.Snapshot.promotion_counts:type_name -> ckptferry.raft.v1.PromotionCount
+	10, // 9: ckptferry.raft.v1.Fenced.job:type_name -> ckptferry.v1.FencedJob
+	11, // 10: ckptferry.raft.v1.MigrationState.migration:type_name -> ckptferry.v1.Migration
+	12, // 11: ckptferry.raft.v1.MigrationState.jobs:type_name -> ckptferry.v1.MigrationJob
+	13, // 12: ckptferry.raft.v1.Route.config:type_name -> ckptferry.v1.Route
+	14, // 13: ckptferry.raft.v1.Route.known:type_name -> ckptferry.v1.FoundCheckpoint
+	15, // 14: ckptferry.raft.v1.Route.seen_time:type_name -> google.protobuf.Timestamp
+	16, // 15: ckptferry.raft.v1.Catalogue.export:type_name -> ckptferry.v1.Export
+	14, // 16: ckptferry.raft.v1.Catalogue.found:type_name -> ckptferry.v1.FoundCheckpoint
+	17, // 17: ckptferry.raft.v1.ReplicaState.replica:type_name -> ckptferry.v1.Replica
+	18, // 18: ckptferry.raft.v1.ReplicaState.planned_under:type_name -> ckptferry.raft.v1.Fence
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_raft_v1_snapshot_proto_init() }
@@ -596,7 +716,7 @@ func file_ckptferry_raft_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_raft_v1_snapshot_proto_rawDesc), len(file_ckptferry_raft_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
