@@ -2,7 +2,8 @@
 //
 // It owns what is copied (plan.go), where it lies (layout.go), how it is copied and read back (copy.go), when a
 // replica is READY (publish.go), what is on record about it (manifest.go, journal.go), whether one is whole
-// (check.go) and how Flink is started from it (facts.go, startline.go, operatorstart.go). Replicate in replicate.go is the whole way, once.
+// (check.go), how Flink is started from it (facts.go, startline.go, operatorstart.go), and how it goes again (remove.go,
+// sweep.go, trash.go). Replicate in replicate.go is the whole way, once.
 //
 // What it can't see: bytes that the source's file system hands out wrong without an error. Local file systems do that
 // when a disk rots; HDFS keeps checksums, which package fsutil compares.
@@ -21,4 +22,7 @@
 //	.ckptferry/borrowed/<job id>/…               which replicas of other jobs need files of this one
 //	.ckptferry/journal/<job id>/chk-42/…         what an unfinished run has copied
 //	.ckptferry/tmp/<attempt>/…                   files being written
+//	.ckptferry/trash/<time>-<batch>/…            what a sweep took away, each file under its name
+//	.ckptferry/quarantine/<job id>/chk-42/_metadata    of a replica in which rot was found
+//	.ckptferry/leftover/<job id>                 a directory that may hold files after its last record is gone
 package replicator

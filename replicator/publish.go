@@ -48,11 +48,18 @@ func (b *publisher) publish(ctx context.Context) error {
 	for _, top := range p.borrows() {
 		files = append(files, written{tmp: b.attempt.tmp("borrowed"), name: borrower(top, name), content: verbatim([]byte(name))})
 	}
-	files = append(files, written{tmp: b.attempt.tmp("metadata"), name: path.Join(name, metadataName), content: verbatim(p.rewrite)})
 	for _, w := range files {
 		if err := writeFile(ctx, b.dst, w); err != nil {
 			return err
 		}
+	}
+	// Once more, since it is on record now what the replica needs: a sweep that had not seen the record has moved files
+	// away by now, or will see it before it is over and put them back.
+	if err := b.allThere(ctx); err != nil {
+		return err
+	}
+	if err := writeFile(ctx, b.dst, written{tmp: b.attempt.tmp("metadata"), name: path.Join(name, metadataName), content: verbatim(p.rewrite)}); err != nil {
+		return err
 	}
 	// Once more under the final names: from here on somebody may start Flink from it.
 	whole, err := onRecord(ctx, b.dst, p)
