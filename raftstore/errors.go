@@ -11,6 +11,14 @@ var (
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 )
 
+// Why a change of the group's voters is refused. Nothing was changed.
+var (
+	// ErrLastVoter says that a group without a voter is none.
+	ErrLastVoter = errors.New("the last voter can't be removed")
+	// ErrUnreachable says that the node which is to be a voter doesn't answer.
+	ErrUnreachable = errors.New("the new voter can't be reached")
+)
+
 // Why the state refuses a command. Nothing was changed.
 var (
 	// ErrInvalid says that the command lacks something or contradicts itself. Proposing it again never helps.

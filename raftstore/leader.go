@@ -3,7 +3,6 @@ package raftstore
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -108,7 +107,7 @@ func (s *Store) Changed() <-chan struct{} { return s.fsm.next() }
 // Leader is the voter that leads as far as this node knows, and its Raft address. Both are empty when nobody does.
 func (s *Store) Leader() (id, addr string) {
 	_, leader := s.raft.LeaderWithID()
-	for _, p := range s.peers {
+	for _, p := range s.Peers() {
 		if p.ID == string(leader) {
 			return p.ID, p.Addr
 		}
@@ -116,16 +115,16 @@ func (s *Store) Leader() (id, addr string) {
 	return "", ""
 }
 
+// Term is the Raft term that this node is in.
+func (s *Store) Term() uint64 { return s.raft.CurrentTerm() }
+
 // Role is what this node is now: "leader", "follower" or "candidate"; "shutdown" after Close.
 func (s *Store) Role() string { return strings.ToLower(s.raft.State().String()) }
-
-// Peers lists the voters by id, this node too.
-func (s *Store) Peers() []Peer { return slices.Clone(s.peers) }
 
 // handOver gives leadership away, so that the group needs no election time-out to notice. The library picks the voter
 // with the longest log: one more entry first, which a dead one doesn't get.
 func (s *Store) handOver() {
-	if len(s.peers) == 1 || s.raft.State() != raft.Leader {
+	if len(s.Peers()) == 1 || s.raft.State() != raft.Leader {
 		return
 	}
 	err := s.raft.Barrier(0).Error()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,12 +27,16 @@ type Config struct {
 	Group  string       // the datacenter; a node of another one is refused the directory
 	ID     string       // the node, unique in the group and the same at every start
 	Dir    string       // the log, votes and snapshots; made if absent, locked while open
-	Peers  []Peer       // every voter, this node too. One alone needs no network and no address
+	Peers  []Peer       // the voters at the group's first start, this node too. One alone needs no network and no address
+	Join   bool         // a fresh directory waits for AddVoter instead of starting a group; it needs this node's address
 	Listen string       // where to listen when that is not this node's address among Peers: 0.0.0.0:7072
 	TLS    *TLS         // between voters; nil is plain TCP
 	Log    *slog.Logger // nil discards
 	Now    func() time.Time
 }
+
+// alone says that the node has no network: nobody will ever join it.
+func (c Config) alone() bool { return len(c.Peers) == 1 && !c.Join }
 
 // Peer is one voter of the group.
 type Peer struct {
@@ -43,13 +46,14 @@ type Peer struct {
 
 // Store is a node of the group. Its methods are safe for concurrent use.
 type Store struct {
-	id    string
-	peers []Peer // by id
-	raft  *raft.Raft
-	fsm   *fsm
-	log   *slog.Logger
-	now   func() time.Time
-	close func() error // what the node stands on
+	id      string
+	raft    *raft.Raft
+	fsm     *fsm
+	log     *slog.Logger
+	now     func() time.Time
+	close   func() error // what the node stands on
+	network *streams     // nil: none
+	others  *others
 
 	mu     sync.Mutex     // guards closing against new waits
 	closed chan struct{}  // closed by Close
@@ -62,12 +66,15 @@ type parts struct {
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
 	transport raft.Transport
+	network   *streams           // of the transport; nil in memory
 	tune      func(*raft.Config) // changes the library's timing
 	close     func() error
 }
 
-// Open starts a node on its directory. All nodes are started with the same Peers, at the first start and at every
-// later one; a directory whose group has other voters is refused with ErrForeign. It does not wait for a leader.
+// Open starts a node on its directory. At a group's first start all nodes are started with the same Peers; later the
+// voters are the group's, and Peers only says where this node is. A directory is refused with ErrForeign when it is
+// another node's or group's, when this node was taken out of its group, and when its voters differ from Peers although
+// the group never changed them. It does not wait for a leader.
 func Open(cfg Config) (*Store, error) { return open(cfg, func(*raft.Config) {}) }
 
 // open is Open with the library's timing changed, for tests.
@@ -79,7 +86,7 @@ func open(cfg Config, tune func(*raft.Config)) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport, err := listen(cfg)
+	transport, network, err := listen(cfg)
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -90,7 +97,7 @@ func open(cfg Config, tune func(*raft.Config)) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("cache raft log: %w", err), closeTransport(transport), d.close())
 	}
 	return start(cfg, parts{
-		logs: logs, stable: d.bolt, snapshots: d.snapshots, transport: transport, tune: tune, close: d.close,
+		logs: logs, stable: d.bolt, snapshots: d.snapshots, transport: transport, network: network, tune: tune, close: d.close,
 	})
 }
 
@@ -102,16 +109,18 @@ func start(cfg Config, p parts) (*Store, error) {
 		cfg.Now = time.Now
 	}
 	s := &Store{
-		id: cfg.ID, peers: slices.Clone(cfg.Peers), fsm: newFSM(), log: cfg.Log, now: cfg.Now, close: p.close, closed: make(chan struct{}),
+		id: cfg.ID, fsm: newFSM(), log: cfg.Log, now: cfg.Now, close: p.close, network: p.network, closed: make(chan struct{}),
 	}
-	slices.SortFunc(s.peers, func(a, b Peer) int { return strings.Compare(a.ID, b.ID) })
+	if s.others = newOthers(address(cfg.ID)); p.network != nil {
+		s.others = p.network.others
+	}
 	config := raft.DefaultConfig()
 	config.LocalID = raft.ServerID(cfg.ID)
 	config.Logger = raftLogger(cfg.Log)
 	config.NoLegacyTelemetry = true
 	p.tune(config)
-	voters := votersOf(cfg.Peers)
-	if err := bootstrap(config, p, voters); err != nil {
+	voters := votersOf(cfg)
+	if err := bootstrap(config, p, voters, cfg.Join); err != nil {
 		return nil, errors.Join(err, closeTransport(p.transport), p.close())
 	}
 	node, err := raft.NewRaft(config, s.fsm, p.logs, p.stable, p.snapshots, p.transport)
@@ -126,51 +135,26 @@ func start(cfg Config, p parts) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("start raft node %s: %w", cfg.ID, err), closeTransport(p.transport), p.close())
 	}
 	s.raft = node
-	current := node.GetConfiguration()
-	if err := current.Error(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read raft voters: %w", err), s.Close())
-	}
-	if has := current.Configuration().Servers; !slices.Equal(has, voters) {
-		return nil, errors.Join(fmt.Errorf("%w: its group has the voters %s, but the configuration names %s",
-			ErrForeign, names(has), names(voters)), s.Close())
+	if err := s.checkVoters(cfg, p, voters); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// bootstrap writes the voters into a fresh log. Every node writes the same, so none has to be the first.
-func bootstrap(config *raft.Config, p parts, voters []raft.Server) error {
+// bootstrap writes the voters into a fresh log. Every node writes the same, so none has to be the first. A node
+// that joins writes nothing: it hears of the group when that has let it in.
+func bootstrap(config *raft.Config, p parts, voters []raft.Server, join bool) error {
 	used, err := raft.HasExistingState(p.logs, p.stable, p.snapshots)
 	if err != nil {
 		return fmt.Errorf("%w: read raft state: %v", ErrDamaged, err)
 	}
-	if used {
+	if used || join {
 		return nil
 	}
 	if err := raft.BootstrapCluster(config, p.logs, p.stable, p.snapshots, p.transport, raft.Configuration{Servers: voters}); err != nil {
 		return fmt.Errorf("bootstrap raft group: %w", err)
 	}
 	return nil
-}
-
-func votersOf(peers []Peer) []raft.Server {
-	var voters []raft.Server
-	for _, p := range peers {
-		addr := p.Addr
-		if len(peers) == 1 {
-			addr = p.ID // nobody dials it, and it may change
-		}
-		voters = append(voters, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(addr)})
-	}
-	slices.SortFunc(voters, func(a, b raft.Server) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return voters
-}
-
-func names(voters []raft.Server) string {
-	var all []string
-	for _, v := range voters {
-		all = append(all, fmt.Sprintf("%s=%s", v.ID, v.Address))
-	}
-	return strings.Join(all, ", ")
 }
 
 func closeTransport(t raft.Transport) error {
@@ -267,7 +251,7 @@ func (s *Store) Close() error {
 	close(s.closed)
 	s.mu.Unlock()
 	s.handOver()
-	err := s.raft.Shutdown().Error()
+	err := errors.Join(s.others.Close(), s.raft.Shutdown().Error())
 	s.waits.Wait()
 	return errors.Join(err, s.close())
 }

@@ -7,16 +7,14 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
 
 const (
-	connections     = 3 // kept open to each voter
-	answerWithin    = 10 * time.Second
-	handshakeWithin = 10 * time.Second
+	connections  = 3 // kept open to each voter
+	answerWithin = 10 * time.Second
 )
 
 // TLS is how voters prove to each other who they are. Both sides must: a voter that takes anybody's entries takes
@@ -48,18 +46,18 @@ func (t *TLS) valid() error {
 	return nil
 }
 
-// listen opens the network to the other voters. A voter alone has none.
-func listen(cfg Config) (raft.Transport, error) {
+// listen opens the network to the other voters. A voter alone has none, and its streams are nil.
+func listen(cfg Config) (raft.Transport, *streams, error) {
 	i := slices.IndexFunc(cfg.Peers, func(p Peer) bool { return p.ID == cfg.ID })
 	if i < 0 {
-		return nil, fmt.Errorf("%w: node %s is not among its own peers", ErrInvalid, cfg.ID)
+		return nil, nil, fmt.Errorf("%w: node %s is not among its own peers", ErrInvalid, cfg.ID)
 	}
 	if err := cfg.TLS.valid(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if len(cfg.Peers) == 1 {
+	if cfg.alone() {
 		_, transport := raft.NewInmemTransport(raft.ServerAddress(cfg.ID))
-		return transport, nil
+		return transport, nil, nil
 	}
 	own := cfg.Peers[i].Addr
 	at := own
@@ -68,19 +66,24 @@ func listen(cfg Config) (raft.Transport, error) {
 	}
 	listener, err := net.Listen("tcp", at)
 	if err != nil {
-		return nil, fmt.Errorf("listen for raft peers on %s: %w", at, err)
+		return nil, nil, fmt.Errorf("listen for raft peers on %s: %w", at, err)
 	}
+	network := newStreams(listener, address(own), cfg.TLS)
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: &streams{Listener: listener, own: address(own), tls: cfg.TLS}, MaxPool: connections, Timeout: answerWithin,
-		Logger: raftLogger(cfg.Log),
-	}), nil
+		Stream: network, MaxPool: connections, Timeout: answerWithin, Logger: raftLogger(cfg.Log),
+	}), network, nil
 }
 
-// streams gives the library its connections.
+// streams gives the library its connections, and others the ones that aren't Raft's.
 type streams struct {
 	net.Listener
-	own address
-	tls *TLS // nil: plain TCP
+	own    address
+	tls    *TLS // nil: plain TCP
+	others *others
+}
+
+func newStreams(listener net.Listener, own address, tls *TLS) *streams {
+	return &streams{Listener: listener, own: own, tls: tls, others: newOthers(own)}
 }
 
 var _ raft.StreamLayer = (*streams)(nil)
@@ -91,43 +94,30 @@ func (s *streams) Addr() net.Addr { return s.own }
 // Accept returns before a handshake, which must not hold up the next caller.
 func (s *streams) Accept() (net.Conn, error) {
 	conn, err := s.Listener.Accept()
-	if err != nil || s.tls == nil {
-		return conn, err
+	if err != nil {
+		return nil, err
 	}
-	return &called{Conn: tls.Server(conn, s.tls.Server)}, nil
+	if s.tls != nil {
+		conn = tls.Server(conn, s.tls.Server)
+	}
+	return &called{Conn: conn, others: s.others}, nil
 }
+
+// Close closes the listener, and that of the others with it.
+func (s *streams) Close() error { return errors.Join(s.others.Close(), s.Listener.Close()) }
 
 // Dial implements raft.StreamLayer.
 func (s *streams) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	return s.dial(ctx, string(to))
+}
+
+func (s *streams) dial(ctx context.Context, to string) (net.Conn, error) {
 	if s.tls == nil {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", string(to))
+		return (&net.Dialer{}).DialContext(ctx, "tcp", to)
 	}
-	return (&tls.Dialer{Config: s.tls.Client}).DialContext(ctx, "tcp", string(to))
-}
-
-// called is a connection from another voter. Its first read shakes hands, within a bound, and refuses who shows no
-// certificate, whatever the configuration says.
-type called struct {
-	*tls.Conn
-	once sync.Once
-	err  error
-}
-
-func (c *called) Read(b []byte) (int, error) {
-	c.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), handshakeWithin)
-		defer cancel()
-		c.err = c.HandshakeContext(ctx)
-		if c.err == nil && len(c.ConnectionState().PeerCertificates) == 0 {
-			c.err = errors.New("raft peer shows no certificate")
-		}
-	})
-	if c.err != nil {
-		return 0, c.err
-	}
-	return c.Conn.Read(b)
+	return (&tls.Dialer{Config: s.tls.Client}).DialContext(ctx, "tcp", to)
 }
 
 // address is a voter's, as the configuration names it.

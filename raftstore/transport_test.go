@@ -235,7 +235,7 @@ func TestCallerWithoutACertificateIsRefusedWhateverTheConfigurationSays(t *testi
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := &streams{Listener: listener, own: "127.0.0.1:7072", tls: &TLS{Server: &tls.Config{GetConfigForClient: give(lax)}, Client: ours.Client}}
+	own := newStreams(listener, "127.0.0.1:7072", &TLS{Server: &tls.Config{GetConfigForClient: give(lax)}, Client: ours.Client})
 	defer func() { _ = own.Close() }() // the test is over
 	if own.Addr().String() != "127.0.0.1:7072" || own.Addr().Network() != "tcp" {
 		t.Errorf("says that it is at %s", own.Addr())
