@@ -21,6 +21,7 @@ import (
 // copier brings the files of a plan to the target: what is not there, with the right digest, under its final name.
 type copier struct {
 	plan    *plan
+	mine    []int // files of the plan to bring
 	dst     fsutil.FS
 	known   []known
 	attempt *attempt
@@ -59,10 +60,7 @@ var (
 
 // run brings every file. Largest first: a large file started last would be waited for alone.
 func (c *copier) run(ctx context.Context) error {
-	order := make([]int, len(c.plan.files))
-	for i := range order {
-		order[i] = i
-	}
+	order := slices.Clone(c.mine)
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(c.plan.files[b].bytes, c.plan.files[a].bytes) })
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(c.plan.req.Parallel)
@@ -118,7 +116,9 @@ func (c *copier) brought(i int, there bool) {
 		meter.FilesCopied.Add(1)
 	}
 	meter.FilesDone.Add(1)
-	if !there || c.known[i].replica == "" {
+	// What a READY replica vouches for needs no record, but in a share: whoever publishes must know that it was read back.
+	readBack := !there || c.plan.req.Verify == VerifyAll
+	if !there || c.known[i].replica == "" || c.plan.req.Share != nil && readBack {
 		c.journal.record(i)
 	}
 }
@@ -135,7 +135,8 @@ func (c *copier) isThere(ctx context.Context, i int) (bool, error) {
 
 func (c *copier) asRecorded(ctx context.Context, i int) (bool, error) {
 	f, k := &c.plan.files[i], c.known[i]
-	if !k.unchanged {
+	journaled := c.plan.req.TrustJournal && k.trusted(f)
+	if !k.unchanged && !journaled {
 		return false, nil
 	}
 	fi, err := c.dst.Stat(ctx, f.target)
@@ -144,6 +145,10 @@ func (c *copier) asRecorded(ctx context.Context, i int) (bool, error) {
 	}
 	if err != nil {
 		return false, fmt.Errorf("look at %s: %w", c.dst.Root().Join(f.target), err)
+	}
+	if journaled {
+		c.known[i].crc = k.journal.crc
+		return true, nil
 	}
 	if k.replica != "" && c.plan.req.Verify == VerifyCopied {
 		return true, nil

@@ -1,6 +1,7 @@
 // Package replicator makes replicas of Flink checkpoints and savepoints that a real Flink restores from.
 //
-// It owns what is copied (plan.go), where it lies (layout.go), how it is copied and read back (copy.go), when a
+// It owns what is copied (plan.go), where it lies (layout.go), how it is copied and read back (copy.go), by
+// several agents (share.go), when a
 // replica is READY (publish.go), what is on record about it (manifest.go, journal.go), whether one is whole
 // (check.go), how Flink is started from it (facts.go, startline.go, operatorstart.go), and how it goes again (remove.go,
 // sweep.go, trash.go). Replicate in replicate.go is the whole way, once.

@@ -117,14 +117,14 @@ func (j *journal) close() error {
 
 // readJournals hands out what unfinished runs below the directory (of one job or one replica) have recorded. Only
 // whole segments count; a damaged one is passed over, since it only costs copying again.
-func readJournals(ctx context.Context, dst fsutil.ReadFS, dir string, each func(ManifestFile)) error {
+func readJournals(ctx context.Context, dst fsutil.ReadFS, dir string, each func(segment string, f ManifestFile)) error {
 	return walkFiles(ctx, dst, dir, func(name string) error {
 		files, err := readSegment(ctx, dst, name)
 		if errors.Is(err, errManifest) || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		for _, f := range files {
-			each(f)
+			each(name, f)
 		}
 		return err
 	})

@@ -23,8 +23,25 @@ type known struct {
 	unchanged bool
 	// replica is the READY replica that vouches for the file; empty when only an unfinished run does, or nobody.
 	replica string
+	journal journaled
 	// unsure is a READY replica that may need the file: its manifest can't be read.
 	unsure string
+}
+
+// journaled is what the journals of this very checkpoint say of a file: that it was read back, with this digest. Records
+// that contradict each other say nothing.
+type journaled struct {
+	crc            CRC
+	there, differs bool
+}
+
+func (j journaled) and(crc CRC) journaled {
+	return journaled{crc: crc, there: true, differs: j.differs || j.there && j.crc != crc}
+}
+
+// trusted says whether a journal vouches for the file, and no READY replica says otherwise.
+func (k known) trusted(f *planFile) bool {
+	return k.journal.there && !k.journal.differs && k.unsure == "" && (k.replica == "" || k.bytes == f.bytes && k.crc == k.journal.crc)
 }
 
 // take is what a record says about a file of the plan.
@@ -46,10 +63,18 @@ func knownFiles(ctx context.Context, dst fsutil.ReadFS, p *plan) (found []known,
 		tops[top] = true
 	}
 	for top := range tops {
-		err := readJournals(ctx, dst, own("journal", top, ""), func(f ManifestFile) {
-			if i, ok := index[f.Name]; ok {
-				found[i] = p.files[i].take(f)
+		here := own("journal", p.layout.name(), "/")
+		err := readJournals(ctx, dst, own("journal", top, ""), func(segment string, f ManifestFile) {
+			i, ok := index[f.Name]
+			if !ok {
+				return
 			}
+			k := p.files[i].take(f)
+			k.journal = found[i].journal
+			if k.unchanged && strings.HasPrefix(segment, here) {
+				k.journal = k.journal.and(f.CRC)
+			}
+			found[i] = k
 		})
 		if err != nil {
 			return nil, nil, err
@@ -92,7 +117,7 @@ func knownFiles(ctx context.Context, dst fsutil.ReadFS, p *plan) (found []known,
 				} else if found[r.i].replica != "" {
 					continue
 				}
-				r.unsure = found[r.i].unsure
+				r.unsure, r.journal = found[r.i].unsure, found[r.i].journal
 				found[r.i] = r.known
 			}
 		}

@@ -32,6 +32,9 @@ func Replicate(ctx context.Context, opener Opener, req Request) (Result, error) 
 	}
 	r.fill(&res)
 	switch {
+	case err == nil && req.Share != nil:
+		res.Status = StatusCopied
+		req.Meter.enter(PhaseDone)
 	case err == nil:
 		res.Status = StatusReady
 		res.ManifestCRC, res.ManifestFiles, res.ManifestBytes = r.manifest, len(r.plan.files), r.plan.bytes
@@ -85,6 +88,7 @@ type run struct {
 	plan      *plan
 	dst       fsutil.FS
 	known     []known // of plan.files
+	mine      []int   // of plan.files, those that this run brings
 	published bool    // the target has this very replica's _metadata already
 	manifest  CRC     // of the READY replica's manifest
 }
@@ -123,8 +127,11 @@ func (r *run) prepare(ctx context.Context) error {
 	if r.published, err = published(ctx, r.dst, r.plan); err != nil {
 		return err
 	}
-	r.req.Meter.Files.Store(int64(len(r.plan.files)))
-	r.req.Meter.Bytes.Store(r.plan.bytes)
+	r.mine = r.plan.mine()
+	r.req.Meter.Files.Store(int64(len(r.mine)))
+	for _, i := range r.mine {
+		r.req.Meter.Bytes.Add(r.plan.files[i].bytes)
+	}
 	return nil
 }
 
@@ -143,7 +150,7 @@ func (r *run) do(ctx context.Context) error {
 	if errors.Is(err, ErrSuperseded) {
 		r.hideExclusive(ctx, a)
 	}
-	if err != nil {
+	if err != nil || r.req.Share != nil {
 		return err
 	}
 	err = retrying(ctx, meter, func(int) error {
@@ -162,7 +169,7 @@ func (r *run) do(ctx context.Context) error {
 func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
 	meter := r.req.Meter
 	meter.enter(PhaseCopy)
-	c := &copier{plan: r.plan, dst: r.dst, known: r.known, attempt: a, journal: startJournal(ctx, a, r.plan),
+	c := &copier{plan: r.plan, mine: r.mine, dst: r.dst, known: r.known, attempt: a, journal: startJournal(ctx, a, r.plan),
 		limits: append([]*Limit{NewLimit(r.req.BytesPerSecond)}, r.req.Limits...), buffers: newBufferPool(r.req.Parallel)}
 	err := c.run(ctx)
 	journalErr := c.journal.close()
@@ -173,8 +180,14 @@ func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
 	if mended := c.mendedWarning(); mended != "" {
 		r.plan.warnings = append(r.plan.warnings, mended)
 	}
+	if journalErr != nil && r.req.Share != nil {
+		return fmt.Errorf("put the share on record: %w", journalErr) // what is not on record would be copied again
+	}
 	if journalErr != nil {
 		r.plan.warnings = append(r.plan.warnings, fmt.Sprintf("the record for resuming could not be written: %v", journalErr))
+	}
+	if r.req.Share != nil {
+		return nil
 	}
 	r.dropLeftOut()
 	if r.published && meter.FilesSkipped.Load() == int64(len(r.plan.files)) {
@@ -265,6 +278,9 @@ func (r *run) fill(res *Result) {
 	res.Facts = r.plan.facts
 	res.Files = len(r.plan.files) + 1
 	res.Bytes = r.plan.bytes + int64(len(r.plan.rewrite))
+	if r.req.Share != nil {
+		res.Files, res.Bytes = int(m.Files.Load()), m.Bytes.Load()
+	}
 	res.Warnings = append(res.Warnings, r.plan.warnings...)
 	res.Manifest = r.req.As.Join(own("manifest", r.plan.layout.name(), ".jsonl")).String()
 }

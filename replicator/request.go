@@ -41,6 +41,12 @@ type Request struct {
 	Maps         PrefixMaps
 	Paths        PathMode   // zero: PathsAbsolute
 	Verify       VerifyMode // zero: VerifyAll
+	// Share, if set, has the run copy and read back only its files, put them on record for whoever publishes, and end as
+	// StatusCopied. Nothing is visible of it.
+	Share *Share
+	// TrustJournal takes the word of journals of this very checkpoint: what they have, unchanged by length, origin and
+	// time, was read back before it was recorded, and is not read back again. For the run that publishes after shares.
+	TrustJournal bool
 	// Parallel is how many files are copied at a time; zero: DefaultParallel.
 	Parallel int
 	// BytesPerSecond bounds what is read from the source; zero: no bound.
@@ -83,6 +89,8 @@ func (r Request) withDefaults() (Request, error) {
 		return r, fmt.Errorf("verify %q: want %s or %s", r.Verify, VerifyAll, VerifyCopied)
 	case r.Parallel < 1 || r.Parallel > 1024:
 		return r, fmt.Errorf("parallel %d: want 1 to 1024", r.Parallel)
+	case r.Share != nil && r.Share.validate() != nil:
+		return r, r.Share.validate()
 	case r.BytesPerSecond < 0:
 		return r, fmt.Errorf("bandwidth limit %d: want 0 (none) or more bytes per second", r.BytesPerSecond)
 	}
@@ -140,6 +148,7 @@ type Status string
 const (
 	StatusReady      Status = "READY"
 	StatusPlanned    Status = "PLANNED" // dry run
+	StatusCopied     Status = "COPIED"  // a share is copied, read back and on record
 	StatusSuperseded Status = "SUPERSEDED"
 	StatusFailed     Status = "FAILED"
 	// StatusInterrupted: the context ended. Running it again goes on.
@@ -153,7 +162,7 @@ type Result struct {
 	Status       Status `json:"status"`
 	Job          string `json:"job,omitempty"`
 	CheckpointID int64  `json:"checkpoint_id"`
-	Files        int    `json:"files"` // _metadata included
+	Files        int    `json:"files"` // _metadata included; of a share, its files alone
 	FilesSkipped int    `json:"files_skipped"`
 	Bytes        int64  `json:"bytes"`        // of all files, _metadata included
 	BytesCopied  int64  `json:"bytes_copied"` // read at the source
