@@ -68,7 +68,7 @@ func liveFiles(ctx context.Context, dst fsutil.ReadFS, top string, keep func(rep
 		if !keep(j.replica, j.at) {
 			return nil
 		}
-		return readJournals(ctx, dst, j.dir, func(f ManifestFile) { live.add(f.Name) })
+		return readJournals(ctx, dst, j.dir, func(_ string, f ManifestFile) { live.add(f.Name) })
 	})
 }
 
