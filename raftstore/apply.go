@@ -44,6 +44,48 @@ func (s *State) apply(cmd *raftv1.Command) error {
 		return s.recordFound(at, op.RecordFound)
 	case *raftv1.Command_ObserveSource:
 		return s.observeSource(op.ObserveSource)
+	case *raftv1.Command_RemoveExport:
+		return s.removeExport(op.RemoveExport)
+	case *raftv1.Command_RemoveRoute:
+		return s.removeRoute(op.RemoveRoute)
+	case *raftv1.Command_AssignShards:
+		return s.assignShards(op.AssignShards)
+	case *raftv1.Command_EndShard:
+		return s.endShard(op.EndShard)
+	default:
+		return s.applyLater(at, cmd)
+	}
+}
+
+// applyLater is apply for what is done once a replica is READY.
+func (s *State) applyLater(at time.Time, cmd *raftv1.Command) error {
+	switch op := cmd.GetOp().(type) {
+	case *raftv1.Command_QuarantineReplica:
+		return s.quarantineReplica(op.QuarantineReplica)
+	case *raftv1.Command_RecordScrub:
+		return s.recordScrub(at, op.RecordScrub)
+	case *raftv1.Command_RecordDrill:
+		return s.recordDrill(op.RecordDrill)
+	case *raftv1.Command_PromoteJobs:
+		return s.promoteJobs(at, op.PromoteJobs)
+	case *raftv1.Command_EndPromotions:
+		return s.endPromotions(at, op.EndPromotions)
+	case *raftv1.Command_FenceJobs:
+		return s.fenceJobs(at, op.FenceJobs)
+	case *raftv1.Command_AcknowledgeFences:
+		return s.acknowledgeFences(at, op.AcknowledgeFences)
+	case *raftv1.Command_PutMigration:
+		return s.putMigration(at, op.PutMigration)
+	case *raftv1.Command_PutMigrationJobs:
+		return s.putMigrationJobs(op.PutMigrationJobs)
+	case *raftv1.Command_BeginSweep:
+		return s.beginSweep(op.BeginSweep)
+	case *raftv1.Command_EndSweep:
+		return s.endSweep(op.EndSweep)
+	case *raftv1.Command_RecoverReplicas:
+		return s.recoverReplicas(at, op.RecoverReplicas)
+	case *raftv1.Command_RecordAudit:
+		return s.recordAudit(at, op.RecordAudit)
 	default:
 		return errUnknownCommand
 	}
@@ -67,13 +109,20 @@ func (s *State) planReplica(at time.Time, c *raftv1.PlanReplica) error {
 	key, fence := KeyOf(c.GetKey()), fenceOf(c.GetFence())
 	plan := Replica{
 		Key: key, Job: c.GetJob(), Status: StatusPlanned, Planned: fence, URI: c.GetUri(), PlannedAt: at,
-		CompletedAt: instant(c.GetCompletedTime()),
+		CompletedAt: instant(c.GetCompletedTime()), Agent: c.GetAgent(),
+		Savepoint: c.GetKind() == ckptferryv1.CheckpointKind_CHECKPOINT_KIND_SAVEPOINT, SavepointName: c.GetSavepointName(),
 	}
 	switch {
 	case !key.whole() || fence.Attempt == 0:
 		return fmt.Errorf("%w: plan needs a route, a job id of 32 hexadecimal digits (or none), a checkpoint id and an attempt", ErrInvalid)
 	case plan.Job == "" || plan.URI == "" || !storable(plan.CompletedAt):
 		return fmt.Errorf("%w: plan of %s needs a job, a place and a completed time that can be", ErrInvalid, key)
+	case plan.Agent != "" && !validAgent(plan.Agent):
+		return fmt.Errorf("%w: plan of %s by an agent whose id %.100q cannot be", ErrInvalid, key, plan.Agent)
+	case plan.SavepointName != "" && !(plan.Savepoint && validJob(plan.SavepointName)):
+		return fmt.Errorf("%w: plan of %s: %.200q is not the name of a savepoint's directory, or it is none", ErrInvalid, key, plan.SavepointName)
+	case s.Removed.has(key.Route):
+		return fmt.Errorf("%w: %s was removed, nothing is planned for it", ErrUnknownRoute, key.Route)
 	case fence.Epoch != s.jobEpoch(key.Route, plan.Job):
 		return s.staleEpoch(key.Route, plan.Job, fence)
 	}
@@ -126,9 +175,12 @@ func (s *State) markReady(at time.Time, c *raftv1.MarkReady) error {
 		return nil // proposed twice: the first proposer lost leadership after the commit
 	case r.Status != StatusCopying:
 		return badTransition(r, StatusReady)
+	case s.Sweeps.has(r.Key.Route): // files that it was to share may be moved away at this moment
+		return fmt.Errorf("%w: %s can't become READY now; look again that all its files are there, and propose it again", ErrSweeping, r.Key)
 	}
 	r.Status, r.ReadyAt, r.Warnings = StatusReady, at, slices.Clone(c.GetWarnings())
 	r.ManifestCRC, r.Files, r.Bytes, r.URI = c.GetManifestCrc32C(), c.GetFileCount(), c.GetTotalBytes(), cmp.Or(c.GetUri(), r.URI)
+	r.Facts = FactsOf(c.GetFacts())
 	s.put(r)
 	return nil
 }
@@ -150,6 +202,9 @@ func (s *State) giveUp(c interface {
 		return badTransition(r, as)
 	}
 	r.Status, r.Reason = as, c.GetReason()
+	if f, failed := c.(*raftv1.FailReplica); failed {
+		r.FailureClass, r.CheckpointAtFault, r.TargetAtFault = f.GetClass(), f.GetCheckpointAtFault(), f.GetTargetAtFault()
+	}
 	s.put(r)
 	return nil
 }
@@ -163,12 +218,16 @@ func (s *State) pinReplica(c *raftv1.PinReplica) error {
 	case r.Status != StatusReady:
 		return fmt.Errorf("%w: %s is %s, only a READY replica is pinned or unpinned", ErrBadTransition, r.Key, r.Status)
 	}
-	r.Pinned = c.GetPinned()
+	if p, active := s.activePromotion(r.Key.Route, r.Job); active && p.Key == r.Key && !c.GetPinned() {
+		return fmt.Errorf("%w: job %s goes on from %s, which stays pinned until the promotion ends", ErrPromoted, r.Job, r.Key)
+	}
+	r.Pinned, r.pinnedByPromotion = c.GetPinned(), false
 	s.put(r)
 	return nil
 }
 
-// retireReplica allows the files to be deleted. A job's last READY replica stays, and so does a pinned one.
+// retireReplica allows the files to be deleted. A job's last READY replica stays, and so does one that is
+// pinned, or was promoted.
 func (s *State) retireReplica(c *raftv1.RetireReplica) error {
 	r, err := s.spokenOf(c)
 	switch {
@@ -180,8 +239,10 @@ func (s *State) retireReplica(c *raftv1.RetireReplica) error {
 		return badTransition(r, StatusRetiring)
 	case r.Pinned:
 		return fmt.Errorf("%w: %s is pinned", ErrKept, r.Key)
-	case r.Status == StatusReady && !s.otherReady(r):
-		return fmt.Errorf("%w: %s is the last READY replica of job %s", ErrKept, r.Key, r.Job)
+	case r.Promoted || r.Claimed:
+		return fmt.Errorf("%w: a job goes on from %s, or did", ErrKept, r.Key)
+	case r.Status == StatusReady && !s.otherOfferable(r):
+		return fmt.Errorf("%w: %s is the last READY replica of job %s that can be offered", ErrKept, r.Key, r.Job)
 	}
 	r.Status = StatusRetiring
 	s.put(r)
@@ -248,6 +309,7 @@ func badTransition(r Replica, to Status) error {
 // samePlan compares what a plan says, not when it was proposed. A replica that is READY may lie elsewhere since.
 func samePlan(old, plan Replica) bool {
 	return old.Planned == plan.Planned && old.Job == plan.Job && old.CompletedAt.Equal(plan.CompletedAt) &&
+		old.Agent == plan.Agent && old.Savepoint == plan.Savepoint && old.SavepointName == plan.SavepointName &&
 		(old.URI == plan.URI || !old.ReadyAt.IsZero())
 }
 

@@ -32,6 +32,9 @@ func (s *State) putRoute(c *raftv1.PutRoute) error {
 		return err
 	}
 	old, known := s.Routes.get(r.Name)
+	if removed, was := s.Removed.get(r.Name); was { // its replicas are still there
+		old.Route, known = removed, true
+	}
 	sameSource := known && r.FromDC == old.FromDC && r.FromExport == old.FromExport
 	var givenUp []Replica
 	for replica := range s.ofRoute(r.Name) {
@@ -47,11 +50,40 @@ func (s *State) putRoute(c *raftv1.PutRoute) error {
 	for _, replica := range givenUp {
 		s.drop(replica)
 	}
-	if !sameSource {
+	if !sameSource || s.Removed.has(r.Name) {
 		old.Known, old.SeenAt = newCatalogue(), time.Time{}
 	}
 	old.Route = r
-	s.Routes = s.Routes.with(r.Name, old)
+	s.Routes, s.Removed = s.Routes.with(r.Name, old), s.Removed.without(r.Name)
+	return nil
+}
+
+// removeExport forgets an export with what was found below it. What other datacenters have promoted of it stays known:
+// the jobs still must not run here when an export of that name comes back.
+func (s *State) removeExport(c *raftv1.RemoveExport) error {
+	if c.GetExport() == "" {
+		return fmt.Errorf("%w: remove export needs a name", ErrInvalid)
+	}
+	s.Exports = s.Exports.without(c.GetExport())
+	return nil
+}
+
+// removeRoute forgets a route with what is known of its source. Its epoch, promotions and replicas stay, and as long as
+// there are replicas a route of this name keeps its place.
+func (s *State) removeRoute(c *raftv1.RemoveRoute) error {
+	r, known := s.Routes.get(c.GetRoute())
+	switch {
+	case c.GetRoute() == "":
+		return fmt.Errorf("%w: remove route needs a name", ErrInvalid)
+	case !known:
+		return nil
+	}
+	for replica := range s.ofRoute(r.Name) {
+		if replica.inFlight() {
+			return fmt.Errorf("%w: %s of route %s is %s; pause the route, and remove it when its copies have ended", ErrRouteBusy, replica.Key, r.Name, replica.Status)
+		}
+	}
+	s.Routes, s.Removed = s.Routes.without(r.Name), s.Removed.with(r.Name, r.Route)
 	return nil
 }
 

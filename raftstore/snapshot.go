@@ -31,6 +31,8 @@ func encodeSnapshot(s State, appliedIndex uint64) ([]byte, error) {
 			Export: ExportMessage(e.Export), LastSeq: e.LastSeq, Found: foundMessages(e.Found),
 		})
 	}
+	encodePromotions(s, snapshot)
+	encodeRecords(s, snapshot)
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("encode snapshot: %w", err)
@@ -69,6 +71,9 @@ func routeEntries(s State) []*raftv1.Route {
 	for name, r := range s.Routes.all() {
 		entries[name] = &raftv1.Route{Name: name, Config: RouteMessage(r.Route), Known: foundMessages(r.Known), SeenTime: timestamp(r.SeenAt)}
 	}
+	for name, r := range s.Removed.all() {
+		entries[name] = &raftv1.Route{Name: name, Config: RouteMessage(r), Removed: true}
+	}
 	for name, epoch := range s.Epochs.all() {
 		if entries[name] == nil {
 			entries[name] = &raftv1.Route{Name: name}
@@ -93,16 +98,23 @@ func stateOf(snapshot *raftv1.Snapshot) (State, error) {
 	s := newState()
 	for _, entry := range snapshot.GetRoutes() {
 		name := entry.GetName()
-		if s.Epochs.has(name) || s.Routes.has(name) {
+		if s.Epochs.has(name) || s.Routes.has(name) || s.Removed.has(name) {
 			return s, fmt.Errorf("it names the route %s twice", name)
 		}
 		if entry.GetEpoch() > 0 {
 			s.Epochs = s.Epochs.with(name, entry.GetEpoch())
 		}
 		if entry.GetConfig() == nil {
-			if entry.GetEpoch() == 0 || len(entry.GetKnown()) > 0 || entry.GetSeenTime() != nil {
+			if entry.GetEpoch() == 0 || len(entry.GetKnown()) > 0 || entry.GetSeenTime() != nil || entry.GetRemoved() {
 				return s, fmt.Errorf("the route %s was never applied, and yet it knows a source, or nothing", name)
 			}
+			continue
+		}
+		if entry.GetRemoved() {
+			if len(entry.GetKnown()) > 0 || entry.GetSeenTime() != nil {
+				return s, fmt.Errorf("the route %s was removed, and yet it knows a source", name)
+			}
+			s.Removed = s.Removed.with(name, RouteOf(entry.GetConfig()))
 			continue
 		}
 		known, err := catalogueOf(entry.GetKnown())
@@ -135,7 +147,10 @@ func stateOf(snapshot *raftv1.Snapshot) (State, error) {
 	if !once || !onceByJob {
 		return s, fmt.Errorf("it names a replica twice")
 	}
-	return s, nil
+	if err := s.decodePromotions(snapshot); err != nil {
+		return s, err
+	}
+	return s, s.decodeRecords(snapshot)
 }
 
 // catalogueOf files what was found; whether it may be so is for catalogue.check.

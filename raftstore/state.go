@@ -223,10 +223,11 @@ func (s State) ofJob(route, job string) iter.Seq[Replica] {
 	}
 }
 
-// otherReady says whether the job has a READY replica beside r.
-func (s State) otherReady(r Replica) bool {
+// otherOfferable says whether the job could be started from a replica beside r. What is Flink's doesn't count: Flink
+// deletes it without a word.
+func (s State) otherOfferable(r Replica) bool {
 	for other := range s.ofJob(r.Key.Route, r.Job) {
-		if other.Key != r.Key && other.Status == StatusReady {
+		if other.Key != r.Key && Offerable(other) && !other.Claimed {
 			return true
 		}
 	}
@@ -267,6 +268,17 @@ func (s State) check() error {
 			return fmt.Errorf("route %s is filed under %s, with an epoch of its own, or was seen out of time", r.Name, name)
 		}
 	}
+	for name, r := range s.Removed.all() {
+		if err := r.Valid(); err != nil {
+			return fmt.Errorf("removed route %s: %w", name, err)
+		}
+		if name != r.Name || r.Epoch != 0 || s.Routes.has(name) {
+			return fmt.Errorf("removed route %s is filed under %s, with an epoch of its own, or is there", r.Name, name)
+		}
+	}
+	if err := cmp.Or(s.checkPromotions(), s.checkMigrations(), s.checkRecords()); err != nil {
+		return err
+	}
 	if s.byJob.len() != s.Replicas.len() {
 		return fmt.Errorf("%d replicas are filed, and %d by job", s.Replicas.len(), s.byJob.len())
 	}
@@ -278,29 +290,58 @@ func (s State) checkReplicas() error {
 		switch {
 		case key != r.Key:
 			return fmt.Errorf("replica %s is filed under %s", r.Key, key)
-		case !key.whole():
-			return fmt.Errorf("replica %s has no whole key", key)
-		case statusNames[r.Status] == "":
-			return fmt.Errorf("replica %s has %s", key, r.Status)
-		case r.Job == "" || r.URI == "" || r.Files < 0 || r.Bytes < 0 || r.PlannedAt.IsZero():
-			return fmt.Errorf("replica %s was planned without its job, place, size or time", key)
 		case !s.byJob.has(r.jobKey()):
 			return fmt.Errorf("replica %s is not filed under job %s", key, r.Job)
-		case r.Planned.Attempt == 0:
-			return fmt.Errorf("replica %s has no attempt", key)
 		case r.Planned.Epoch > s.jobEpoch(key.Route, r.Job):
 			return fmt.Errorf("replica %s was planned in epoch %d, before its job's epoch %d", key, r.Planned.Epoch, s.jobEpoch(key.Route, r.Job))
-		case r.Status == StatusReady && r.ReadyAt.IsZero():
-			return fmt.Errorf("replica %s is READY since never", key)
-		case r.inFlight() && !r.ReadyAt.IsZero():
-			return fmt.Errorf("replica %s is %s, but was READY in the same attempt", key, r.Status)
-		case r.ReadyAt.IsZero() && (r.ManifestCRC != 0 || r.Files != 0 || r.Bytes != 0 || r.Warnings != nil):
-			return fmt.Errorf("replica %s was never READY, and yet has files", key)
-		case r.Pinned && r.Status != StatusReady:
-			return fmt.Errorf("replica %s is pinned and %s", key, r.Status)
-		case (r.Status == StatusSuperseded || r.Status == StatusFailed) && r.Reason == "":
-			return fmt.Errorf("replica %s is %s for no reason", key, r.Status)
+		case r.inFlight() && s.Removed.has(key.Route):
+			return fmt.Errorf("replica %s is %s, but its route was removed", key, r.Status)
+		}
+		if err := r.check(); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// check returns what no replica can be, whatever the others are.
+func (r Replica) check() error {
+	key := r.Key
+	switch {
+	case !key.whole():
+		return fmt.Errorf("replica %s has no whole key", key)
+	case statusNames[r.Status] == "":
+		return fmt.Errorf("replica %s has %s", key, r.Status)
+	case r.Job == "" || r.URI == "" || r.Files < 0 || r.Bytes < 0 || r.PlannedAt.IsZero():
+		return fmt.Errorf("replica %s was planned without its job, place, size or time", key)
+	case r.Planned.Attempt == 0:
+		return fmt.Errorf("replica %s has no attempt", key)
+	case r.Status == StatusReady && r.ReadyAt.IsZero():
+		return fmt.Errorf("replica %s is READY since never", key)
+	case r.inFlight() && !r.ReadyAt.IsZero():
+		return fmt.Errorf("replica %s is %s, but was READY in the same attempt", key, r.Status)
+	case r.ReadyAt.IsZero() && (r.ManifestCRC != 0 || r.Files != 0 || r.Bytes != 0 || r.Warnings != nil):
+		return fmt.Errorf("replica %s was never READY, and yet has files", key)
+	case r.Pinned && r.Status != StatusReady:
+		return fmt.Errorf("replica %s is pinned and %s", key, r.Status)
+	case r.pinnedByPromotion && !(r.Pinned && r.Promoted):
+		return fmt.Errorf("replica %s is pinned by a promotion, but not pinned or not promoted", key)
+	case (r.Promoted || r.Claimed) && r.Status != StatusReady:
+		return fmt.Errorf("replica %s was promoted (claimed: %t) and is %s", key, r.Claimed, r.Status)
+	case r.Claimed && !r.Promoted:
+		return fmt.Errorf("replica %s is claimed, but not promoted", key)
+	case r.ReadyAt.IsZero() && (r.AtRisk || !r.ScrubbedAt.IsZero() || r.Facts != RestoreFacts{}):
+		return fmt.Errorf("replica %s was never READY, and yet is at risk, scrubbed or described", key)
+	case !r.ReadyAt.IsZero() && (r.FailureClass != "" || r.CheckpointAtFault || r.TargetAtFault):
+		return fmt.Errorf("replica %s was READY, and yet has failed", key)
+	case r.SavepointName != "" && !(r.Savepoint && validJob(r.SavepointName)):
+		return fmt.Errorf("replica %s is called %q and is not a savepoint of that name", key, r.SavepointName)
+	case r.Agent != "" && !validAgent(r.Agent):
+		return fmt.Errorf("replica %s is made by the agent %q", key, r.Agent)
+	case (r.GivenUp() || r.Status == StatusQuarantined) && r.Reason == "":
+		return fmt.Errorf("replica %s is %s for no reason", key, r.Status)
+	case r.Status == StatusQuarantined && r.ReadyAt.IsZero():
+		return fmt.Errorf("replica %s is QUARANTINED, but was never READY", key)
+	}
+	return r.checkShards()
 }

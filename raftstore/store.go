@@ -16,8 +16,9 @@ import (
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
 )
 
-// maxCommandBytes bounds one log entry. The largest command is a plan or a list of warnings.
-const maxCommandBytes = 64 << 10
+// maxCommandBytes bounds one log entry. The largest commands name many jobs: 200 promotions of jobs with names of 255
+// bytes take 90 KiB, and 500 fences 150 KiB.
+const maxCommandBytes = 256 << 10
 
 // cachedEntries is how many of the newest log entries are kept in memory: at most 16 MiB, usually a tenth of a MiB.
 const cachedEntries = 256

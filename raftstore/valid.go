@@ -12,11 +12,12 @@ import (
 // What the state accepts from people and from other datacenters. Valid is exported for those who would rather say what
 // is wrong before they propose it; apply asks it again.
 const (
-	maxNameBytes = 64   // of an export, a route, a datacenter
-	maxJobBytes  = 255  // a directory's name
-	maxURIBytes  = 4096 // so that one command holds some
-	jobElement   = "{job}"
-	nameLetters  = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	maxNameBytes  = 64   // of an export, a route, a datacenter
+	maxJobBytes   = 255  // a directory's name
+	maxURIBytes   = 4096 // so that one command holds some
+	maxWordsBytes = 2048 // of a reason, a detail, an actor
+	jobElement    = "{job}"
+	nameLetters   = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 )
 
 // Valid returns ErrInvalid with what is missing or contradicts itself, nil for an export that the state accepts.
@@ -116,6 +117,26 @@ func validName(what, name string) error {
 			ErrInvalid, what, name, maxNameBytes)
 	}
 	return nil
+}
+
+// validWords accepts what people and errors say, as long as a record of it stays short.
+func validWords(texts ...string) error {
+	for _, text := range texts {
+		if len(text) > maxWordsBytes || !textual(text) {
+			return fmt.Errorf("%w: %.100q is longer than %d bytes or has control characters", ErrInvalid, text, maxWordsBytes)
+		}
+	}
+	return nil
+}
+
+// textual is printable, but may have lines.
+func textual(s string) bool {
+	return printable(strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
+		}
+		return r
+	}, s))
 }
 
 // validJob accepts the name of a directory: {job} stands for one.
