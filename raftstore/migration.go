@@ -47,14 +47,15 @@ type Migration struct {
 	Actor       string        // who made it
 	CreatedAt   time.Time     // proposer's clock
 	EndedAt     time.Time     // zero before
-	StartHook   string        // a shell command that starts a job; empty: the start line is only printed
+	StartHook   string        // the name of a hook of the agents' configuration that starts a job; empty: the start line is only printed
 }
 
 // MigrationJobState is how far a job of a migration is. The numbers are those of ckptferry.v1.MigrationJobState, and
 // never change.
 type MigrationJobState int32
 
-// The states of a migration's job. READY may still become STARTED; it and the three after it are final.
+// The states of a migration's job. READY may still become STARTED, and say how its start does; it and the three after it
+// are final.
 const (
 	MigrationJobWaiting  MigrationJobState = iota + 1 // its wave has not come
 	MigrationJobWarming                               // it runs at the source and is copied
@@ -99,7 +100,7 @@ type MigrationJob struct {
 	State              MigrationJobState
 	StopMode           StopMode
 	JobManager         string // http://host:port; empty when the operator stops the job
-	SavepointDirectory string // empty: Flink's own default
+	SavepointDirectory string // empty when it is not stopped with one
 	JobID              JobID  // while it runs; may be unknown
 	StopRequest        string // Flink's id of the stop that was asked for
 	PredictedCutover   time.Duration
@@ -112,6 +113,7 @@ type MigrationJob struct {
 	Bytes              int64     // the replica's; means something once Key is known
 	Problem            string    // why it FAILED, or what it waits for
 	StoppedURI         string    // where the savepoint was written, or the last checkpoint lies, at the source
+	StartAgent         string    // the agent that runs the start hook, or ran it: set before, so that none runs it twice
 }
 
 // migrationJobKey orders the jobs of all migrations.
@@ -146,6 +148,7 @@ func MigrationJobMessage(j MigrationJob) *ckptferryv1.MigrationJob {
 		Jobmanager: j.JobManager, SavepointDirectory: j.SavepointDirectory, JobId: string(j.JobID), StopRequest: j.StopRequest,
 		PredictedCutover: duration(j.PredictedCutover), StoppingTime: timestamp(j.StoppingAt), StoppedTime: timestamp(j.StoppedAt),
 		ReadyTime: timestamp(j.ReadyAt), StartedTime: timestamp(j.StartedAt), Replica: j.Replica, Problem: j.Problem, StoppedAt: j.StoppedURI,
+		StartAgent: j.StartAgent,
 	}
 	if j.Key != (Key{}) {
 		m.Key, m.TotalBytes = KeyMessage(j.Key), proto.Int64(j.Bytes)
@@ -161,6 +164,7 @@ func MigrationJobOf(m *ckptferryv1.MigrationJob) MigrationJob {
 		PredictedCutover: m.GetPredictedCutover().AsDuration(), StoppingAt: instant(m.GetStoppingTime()), StoppedAt: instant(m.GetStoppedTime()),
 		ReadyAt: instant(m.GetReadyTime()), StartedAt: instant(m.GetStartedTime()), Key: KeyOf(m.GetKey()), Replica: m.GetReplica(),
 		Bytes: m.GetTotalBytes(), Problem: m.GetProblem(), StoppedURI: m.GetStoppedAt(),
+		StartAgent: m.GetStartAgent(),
 	}
 }
 

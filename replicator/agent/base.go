@@ -103,7 +103,10 @@ func checkFound(f raftstore.Found) error {
 	return nil
 }
 
-// takes says whether a route pulls a job of this name.
+// Takes says whether a route pulls a job of this name.
+func Takes(r raftstore.Route, job string) bool { return takes(r, job) }
+
+// takes is Takes.
 func takes(r raftstore.Route, job string) bool {
 	matches := func(pattern string) bool {
 		ok, err := path.Match(pattern, job)

@@ -25,6 +25,7 @@ type Copy struct {
 	Route, Job string
 	Result     CopyResult
 	Reason     CopyReason // why it isn't READY
+	Bytes      int64      // read at the source
 	Times      CopyTimes
 }
 
@@ -136,7 +137,7 @@ func (t *term) observe(tr *transfer, o outcome) {
 	if t.cfg.Observer == nil {
 		return
 	}
-	c := Copy{Route: tr.want.route.Name, Job: tr.want.found.Job}
+	c := Copy{Route: tr.want.route.Name, Job: tr.want.found.Job, Bytes: tr.meter.BytesCopied.Load()}
 	c.Result, c.Reason = o.result()
 	marks := tr.meter.Marks()
 	c.Times = CopyTimes{
