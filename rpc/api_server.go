@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator/agent"
+	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
 // api answers people and tools.
@@ -40,6 +40,7 @@ func (s *Server) serveAPI() {
 	ckptferryv1.RegisterReplicaServiceServer(s.grpc, a)
 	ckptferryv1.RegisterRouteServiceServer(s.grpc, a)
 	ckptferryv1.RegisterAgentServiceServer(s.grpc, a)
+	ckptferryv1.RegisterFailoverServiceServer(s.grpc, &failover{Server: s})
 	h := health.NewServer()
 	s.setHealth(h, healthv1.HealthCheckResponse_NOT_SERVING)
 	s.task = func() { s.watchHealth(h) }
@@ -138,15 +139,8 @@ func (s *api) ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesReque
 		routes = append(routes, raftstore.RouteOf(r))
 	}
 	changes, err := s.cfg.Apply(ctx, exports, routes, req.GetDryRun())
-	if errors.Is(err, raftstore.ErrNotLeader) {
-		leader, _ := s.cfg.Group.Leader()
-		if leader == s.cfg.ID {
-			leader = "" // it was, and is not any more
-		}
-		err = &withLeader{err, leader}
-	}
 	if err != nil {
-		return nil, err
+		return nil, s.namesLeader(err)
 	}
 	return &ckptferryv1.ApplyRoutesResponse{Changes: changes}, nil
 }
@@ -176,6 +170,9 @@ func (s *api) GetStatus(context.Context, *ckptferryv1.GetStatusRequest) (*ckptfe
 		answer.Exports = append(answer.Exports, &ckptferryv1.ExportStatus{
 			Export: e.Export, JobCount: proto.Int64(int64(e.Jobs)), PolledTime: timeMessage(e.PolledAt), PollDuration: durationpb.New(e.Took), Problem: e.Problem,
 		})
+	}
+	for _, f := range promote.FencedHere(s.cfg.Group.View()) {
+		answer.Fences = append(answer.Fences, f.Message())
 	}
 	for _, t := range does.Transfers {
 		answer.Transfers = append(answer.Transfers, &ckptferryv1.Transfer{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
 // What a caller of the public API decides by. The servers of this package say them too.
@@ -61,10 +62,19 @@ var errorTable = []errorRow{
 	{raftstore.ErrConflict, codes.FailedPrecondition, "CONFLICT", "read the state again and decide anew"},
 	{raftstore.ErrBadTransition, codes.FailedPrecondition, "REPLICA_STATUS", "list the replicas to see how far it is"},
 	{raftstore.ErrKept, codes.FailedPrecondition, "REPLICA_KEPT", "unpin it, or wait until a newer one is READY"},
+	{raftstore.ErrPromoted, codes.FailedPrecondition, "JOB_PROMOTED", "ask `ckptferry failover status` what it goes on from; `ckptferry failover abort` ends that"},
+	{raftstore.ErrNotPromoted, codes.FailedPrecondition, "JOB_NOT_PROMOTED", "ask `ckptferry failover status` for what is promoted"},
+	{raftstore.ErrForeignPromotion, codes.FailedPrecondition, "JOB_PROMOTED_ELSEWHERE", "make sure that it runs nowhere else, and use --force, which is recorded"},
+	{raftstore.ErrSweeping, codes.FailedPrecondition, "ROUTE_SWEPT", "send it again when the sweep is over"},
+	{raftstore.ErrRouteBusy, codes.FailedPrecondition, "ROUTE_BUSY", "pause the route, and send it again when its copies have ended"},
+	{raftstore.ErrUnknownMigration, codes.NotFound, "MIGRATION_UNKNOWN", "list the migrations to see which there are"},
+	{raftstore.ErrMigrationEnded, codes.FailedPrecondition, "MIGRATION_ENDED", "make one of another name"},
 	{raftstore.ErrForeign, codes.FailedPrecondition, "RAFT_DIRECTORY_FOREIGN", ""},
 	{raftstore.ErrNewer, codes.FailedPrecondition, "RAFT_DIRECTORY_NEWER", ""},
 	{raftstore.ErrDamaged, codes.FailedPrecondition, "RAFT_DIRECTORY_DAMAGED", ""},
 	{raftstore.ErrInUse, codes.FailedPrecondition, "RAFT_DIRECTORY_IN_USE", ""},
+
+	{promote.ErrNoJob, codes.NotFound, "JOB_UNKNOWN", "ask for the lag to see which jobs there are"},
 
 	{errStopping, codes.Unavailable, stoppingReason, "ask another agent of the datacenter"},
 	{ErrNotLeader, codes.Unavailable, "NOT_LEADER", "send it to the leader, or to each agent of the group in turn"},

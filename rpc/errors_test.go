@@ -22,6 +22,7 @@ import (
 	"github.com/ckptferry/ckptferry/fsutil"
 	peerv1 "github.com/ckptferry/ckptferry/proto/ckptferry/peer/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
 // sentinels are the exported errors of the packages whose errors reach the servers, by their names there.
@@ -32,7 +33,11 @@ var sentinels = map[string]map[string]error{
 		"ErrRouteHasReplicas": raftstore.ErrRouteHasReplicas, "ErrStale": raftstore.ErrStale, "ErrConflict": raftstore.ErrConflict,
 		"ErrBadTransition": raftstore.ErrBadTransition, "ErrKept": raftstore.ErrKept, "ErrForeign": raftstore.ErrForeign,
 		"ErrNewer": raftstore.ErrNewer, "ErrDamaged": raftstore.ErrDamaged, "ErrInUse": raftstore.ErrInUse,
+		"ErrPromoted": raftstore.ErrPromoted, "ErrNotPromoted": raftstore.ErrNotPromoted, "ErrForeignPromotion": raftstore.ErrForeignPromotion,
+		"ErrSweeping": raftstore.ErrSweeping, "ErrRouteBusy": raftstore.ErrRouteBusy,
+		"ErrUnknownMigration": raftstore.ErrUnknownMigration, "ErrMigrationEnded": raftstore.ErrMigrationEnded,
 	},
+	"../replicator/promote": {"ErrNoJob": promote.ErrNoJob},
 	"../fsutil": {
 		"ErrCorrupt": fsutil.ErrCorrupt, "ErrUnavailable": fsutil.ErrUnavailable, "ErrUnsupported": fsutil.ErrUnsupported, "ErrNoSpace": fsutil.ErrNoSpace,
 	},

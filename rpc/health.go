@@ -12,7 +12,7 @@ import (
 // healthOf are the services whose health is told; "" is the server's as a whole.
 var healthOf = []string{
 	"", ckptferryv1.ReplicaService_ServiceDesc.ServiceName, ckptferryv1.RouteService_ServiceDesc.ServiceName,
-	ckptferryv1.AgentService_ServiceDesc.ServiceName,
+	ckptferryv1.AgentService_ServiceDesc.ServiceName, ckptferryv1.FailoverService_ServiceDesc.ServiceName,
 }
 
 // leaderEvery is how often it is looked whether the group has a leader.

@@ -20,6 +20,7 @@ import (
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator/agent"
+	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
 // Group is the agent's Raft group, as *raftstore.Store has it.
@@ -46,12 +47,18 @@ type ReadOpener interface {
 // dryRun is true it changes nothing.
 type ApplyFunc func(ctx context.Context, exports []raftstore.Export, routes []raftstore.Route, dryRun bool) ([]string, error)
 
+// FenceFunc notes in the group what another datacenter has promoted, and returns what is known of these jobs then. It may
+// say raftstore.ErrNotLeader.
+type FenceFunc func(ctx context.Context, told promote.Told) ([]raftstore.FencedJob, error)
+
 // ServerConfig says what an agent's servers answer from. Both servers of an agent may be given the same.
 type ServerConfig struct {
 	ID, Datacenter, Version string
 	Group                   Group
 	Agent                   Agent
 	Apply                   ApplyFunc  // for NewAPI; it may say raftstore.ErrNotLeader
+	Failover                Failover   // for NewAPI; nil: its service is not served
+	Fence                   FenceFunc  // for NewPeerServer; nil: told fences are Unimplemented
 	Stores                  ReadOpener // source files, for NewPeerServer
 	// Reached says where a place that Flink names is reached from here, where that has other names as well; nil: as
 	// it is named. Names of one place must lead to one URI. What an export has and what a peer asks are compared by it.
