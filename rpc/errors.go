@@ -69,6 +69,8 @@ var errorTable = []errorRow{
 	{raftstore.ErrRouteBusy, codes.FailedPrecondition, "ROUTE_BUSY", "pause the route, and send it again when its copies have ended"},
 	{raftstore.ErrUnknownMigration, codes.NotFound, "MIGRATION_UNKNOWN", "list the migrations to see which there are"},
 	{raftstore.ErrMigrationEnded, codes.FailedPrecondition, "MIGRATION_ENDED", "make one of another name"},
+	{raftstore.ErrLastVoter, codes.FailedPrecondition, "LAST_VOTER", "add another voter first"},
+	{raftstore.ErrUnreachable, codes.FailedPrecondition, "VOTER_UNREACHABLE", "start it with raft.join, and make sure that its address can be reached from here"},
 	{raftstore.ErrForeign, codes.FailedPrecondition, "RAFT_DIRECTORY_FOREIGN", ""},
 	{raftstore.ErrNewer, codes.FailedPrecondition, "RAFT_DIRECTORY_NEWER", ""},
 	{raftstore.ErrDamaged, codes.FailedPrecondition, "RAFT_DIRECTORY_DAMAGED", ""},

@@ -35,6 +35,7 @@ var sentinels = map[string]map[string]error{
 		"ErrNewer": raftstore.ErrNewer, "ErrDamaged": raftstore.ErrDamaged, "ErrInUse": raftstore.ErrInUse,
 		"ErrPromoted": raftstore.ErrPromoted, "ErrNotPromoted": raftstore.ErrNotPromoted, "ErrForeignPromotion": raftstore.ErrForeignPromotion,
 		"ErrSweeping": raftstore.ErrSweeping, "ErrRouteBusy": raftstore.ErrRouteBusy,
+		"ErrLastVoter": raftstore.ErrLastVoter, "ErrUnreachable": raftstore.ErrUnreachable,
 		"ErrUnknownMigration": raftstore.ErrUnknownMigration, "ErrMigrationEnded": raftstore.ErrMigrationEnded,
 	},
 	"../replicator/promote": {"ErrNoJob": promote.ErrNoJob},
