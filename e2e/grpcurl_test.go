@@ -203,11 +203,23 @@ routes:
 		{"grpc.health.v1.Health/Check", "SERVING"},
 		{"ckptferry.v1.ReplicaService/ListReplicas", "REPLICA_STATUS_READY"},
 		{"ckptferry.v1.AgentService/GetStatus", `"leader": "dc2-a"`},
+		{"-d {\"page_size\":1} ckptferry.v1.ReplicaService/GetReplicaLag", "nextPageToken"},
+		{"-d {\"route\":\"prod\"} ckptferry.v1.CheckpointService/ListCheckpoints", "CHECKPOINT_KIND_CHECKPOINT"},
 	} {
-		out, err := grpcurl(t, append([]string{"-plaintext", endpoint}, strings.SplitN(try.args, " ", 2)...)...)
+		flags, call := []string{"-plaintext"}, strings.SplitN(try.args, " ", 2)
+		if call[0] == "-d" {
+			data, method, _ := strings.Cut(call[1], " ")
+			flags, call = append(flags, "-d", data), []string{method}
+		}
+		out, err := grpcurl(t, append(append(flags, endpoint), call...)...)
 		if err != nil || !strings.Contains(out, try.shows) {
 			t.Errorf("grpcurl %s: %s %v; want %s in it", try.args, out, err, try.shows)
 		}
+	}
+	// A watch goes on until it is ended: what was there is shown before.
+	_, err = grpcurl(t, "-plaintext", "-max-time", "2", endpoint, "ckptferry.v1.ReplicaService/WatchReplicas")
+	if err == nil || !strings.Contains(err.Error(), "REPLICA_STATUS_READY") || !strings.Contains(err.Error(), `"complete": true`) || !strings.Contains(err.Error(), "DeadlineExceeded") {
+		t.Errorf("grpcurl WatchReplicas: %v", err)
 	}
 	_, err = grpcurl(t, "-plaintext", "-d", `{"job": "nope"}`, endpoint, lagMethod)
 	var exit *exec.ExitError

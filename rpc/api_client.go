@@ -2,7 +2,9 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -70,5 +72,41 @@ func (c *Client) ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesRe
 // Status asks what the agent is and does.
 func (c *Client) Status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error) {
 	answer, err := ckptferryv1.NewAgentServiceClient(c.conn).GetStatus(ctx, &ckptferryv1.GetStatusRequest{})
+	return answer, apiError(ctx, err)
+}
+
+// WatchReplicas calls each with all replicas that the filter lets through, and then with changes and signs of life, until
+// ctx ends, each fails (its error is returned), or the stream breaks (ErrUnavailable). There is no cursor: another call
+// starts from nothing.
+func (c *Client) WatchReplicas(ctx context.Context, req *ckptferryv1.WatchReplicasRequest, each func(*ckptferryv1.WatchReplicasResponse) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the stream
+	stream, err := ckptferryv1.NewReplicaServiceClient(c.conn).WatchReplicas(ctx, req)
+	if err != nil {
+		return apiError(ctx, err)
+	}
+	for {
+		answer, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF): // a watch has none
+			return fmt.Errorf("watch replicas: %w: the agent ended the stream", ErrUnavailable)
+		case err != nil:
+			return apiError(ctx, err)
+		}
+		if err := each(answer); err != nil {
+			return err
+		}
+	}
+}
+
+// PinReplica keeps a READY replica, or stops keeping it.
+func (c *Client) PinReplica(ctx context.Context, req *ckptferryv1.PinReplicaRequest) (*ckptferryv1.PinReplicaResponse, error) {
+	answer, err := ckptferryv1.NewReplicaServiceClient(c.conn).PinReplica(ctx, req)
+	return answer, apiError(ctx, err)
+}
+
+// Checkpoints asks for one page of what an export has, or a route's source.
+func (c *Client) Checkpoints(ctx context.Context, req *ckptferryv1.ListCheckpointsRequest) (*ckptferryv1.ListCheckpointsResponse, error) {
+	answer, err := ckptferryv1.NewCheckpointServiceClient(c.conn).ListCheckpoints(ctx, req)
 	return answer, apiError(ctx, err)
 }

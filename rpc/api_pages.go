@@ -3,9 +3,6 @@ package rpc
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -47,36 +44,13 @@ func (p position) compare(o position) int {
 	)
 }
 
-func (p position) token() string {
-	raw, _ := json.Marshal(p) // strings and numbers: never fails
-	return base64.RawURLEncoding.EncodeToString(raw)
-}
-
-// positionIn reads a token; the empty one is before all.
-func positionIn(token string) (after *position, err error) {
-	if token == "" {
-		return nil, nil
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(token)
-	if err == nil {
-		err = json.Unmarshal(raw, &after)
-	}
-	if err != nil || after == nil {
-		return nil, fmt.Errorf("page_token: %w: it is not one of this service; send next_page_token of the page before, or none", ErrInvalid)
-	}
-	return after, nil
-}
-
 // ListReplicas implements ckptferryv1.ReplicaServiceServer.
 func (s *api) ListReplicas(_ context.Context, req *ckptferryv1.ListReplicasRequest) (*ckptferryv1.ListReplicasResponse, error) {
-	if req.GetPageSize() < 0 {
-		return nil, fmt.Errorf("page_size: %w: %d; send 0 for %d, or up to %d", ErrInvalid, req.GetPageSize(), pageUsual, pageMost)
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
 	}
-	size := min(int(req.GetPageSize()), pageMost)
-	if size == 0 {
-		size = pageUsual
-	}
-	after, err := positionIn(req.GetPageToken())
+	after, err := tokenOf[position](req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +68,7 @@ func (s *api) ListReplicas(_ context.Context, req *ckptferryv1.ListReplicasReque
 	answer := &ckptferryv1.ListReplicasResponse{Read: s.readContext(from)}
 	if len(replicas) > size {
 		replicas = replicas[:size]
-		answer.NextPageToken = positionOf(replicas[size-1]).token()
+		answer.NextPageToken = tokenFor(positionOf(replicas[size-1]))
 	}
 	for _, r := range replicas {
 		answer.Replicas = append(answer.Replicas, raftstore.ReplicaMessage(r))

@@ -20,6 +20,7 @@ import (
 // api answers people and tools.
 type api struct {
 	ckptferryv1.UnimplementedReplicaServiceServer
+	ckptferryv1.UnimplementedCheckpointServiceServer
 	ckptferryv1.UnimplementedRouteServiceServer
 	ckptferryv1.UnimplementedAgentServiceServer
 	*Server
@@ -38,6 +39,7 @@ func (s *Server) serveAPI() {
 	s.allow = func(ctx context.Context, method string) error { return mayCall(ctx, method, s.cfg.Datacenter) }
 	a := &api{Server: s}
 	ckptferryv1.RegisterReplicaServiceServer(s.grpc, a)
+	ckptferryv1.RegisterCheckpointServiceServer(s.grpc, a)
 	ckptferryv1.RegisterRouteServiceServer(s.grpc, a)
 	ckptferryv1.RegisterAgentServiceServer(s.grpc, a)
 	ckptferryv1.RegisterFailoverServiceServer(s.grpc, &failover{Server: s})
@@ -54,23 +56,6 @@ func (s *Server) readContext(from snapshot) *ckptferryv1.ReadContext {
 	return &ckptferryv1.ReadContext{
 		ReadTime: timeMessage(s.cfg.Now()), RaftIndex: proto.Uint64(from.index), Stale: proto.Bool(leader == ""), Agent: s.cfg.ID,
 	}
-}
-
-// GetReplicaLag implements ckptferryv1.ReplicaServiceServer.
-func (s *api) GetReplicaLag(_ context.Context, req *ckptferryv1.GetReplicaLagRequest) (*ckptferryv1.GetReplicaLagResponse, error) {
-	from := s.read()
-	answer := &ckptferryv1.GetReplicaLagResponse{Read: s.readContext(from)}
-	for _, l := range from.lags(s.cfg.Now(), s.cfg.SilentAfter) {
-		if asks(req.GetRoute(), l.Route) && asks(req.GetJob(), l.Job) {
-			answer.Jobs = append(answer.Jobs, lagMessage(l))
-		}
-	}
-	if req.GetRoute() != "" || req.GetJob() != "" {
-		if err := s.known(from, req.GetRoute(), req.GetJob(), len(answer.Jobs) > 0); err != nil {
-			return nil, err
-		}
-	}
-	return answer, nil
 }
 
 // asks says whether a filter, empty for all, lets a name through.

@@ -150,6 +150,7 @@ var neededRoles = map[string]role{
 	"/ckptferry.v1.AgentService/AddVoter":                            roleAdmin,
 	"/ckptferry.v1.AgentService/RemoveVoter":                         roleAdmin,
 	"/ckptferry.v1.AgentService/TransferLeadership":                  roleOperator,
+	"/ckptferry.v1.CheckpointService/ListCheckpoints":                roleReader,
 	"/ckptferry.v1.RouteService/ListRoutes":                          roleReader,
 	"/ckptferry.v1.RouteService/ApplyRoutes":                         roleAdmin,
 	"/ckptferry.v1.AgentService/GetStatus":                           roleReader,

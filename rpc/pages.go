@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -31,10 +32,12 @@ func tokenOf[T any](token string) (after *T, err error) {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	if err == nil {
-		err = json.Unmarshal(raw, &after)
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.DisallowUnknownFields() // another list's
+		err = d.Decode(&after)
 	}
 	if err != nil || after == nil {
-		return nil, fmt.Errorf("page_token: %w: it is not one of this service; send next_page_token of the page before, or none", ErrInvalid)
+		return nil, fmt.Errorf("page_token: %w: it is not one of this call; send next_page_token of the page before, or none", ErrInvalid)
 	}
 	return after, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -51,6 +52,9 @@ type ApplyFunc func(ctx context.Context, exports []raftstore.Export, routes []ra
 // say raftstore.ErrNotLeader.
 type FenceFunc func(ctx context.Context, told promote.Told) ([]raftstore.FencedJob, error)
 
+// PinFunc keeps a READY replica, or stops keeping it, and returns it as it is then. Idempotent.
+type PinFunc func(ctx context.Context, key raftstore.Key, pinned bool) (raftstore.Replica, error)
+
 // ServerConfig says what an agent's servers answer from. Both servers of an agent may be given the same.
 type ServerConfig struct {
 	ID, Datacenter, Version string
@@ -59,13 +63,14 @@ type ServerConfig struct {
 	Apply                   ApplyFunc  // for NewAPI; it may say raftstore.ErrNotLeader
 	Failover                Failover   // for NewAPI; nil: its service is not served
 	Fence                   FenceFunc  // for NewPeerServer; nil: told fences are Unimplemented
+	Pin                     PinFunc    // for NewAPI; it may say raftstore.ErrNotLeader
 	Stores                  ReadOpener // source files, for NewPeerServer
 	// Reached says where a place that Flink names is reached from here, where that has other names as well; nil: as
 	// it is named. Names of one place must lead to one URI. What an export has and what a peer asks are compared by it.
 	Reached     func(fsutil.URI) fsutil.URI
-	SilentAfter time.Duration // a source that was not heard of for so long is silent; 0: as the agent's own default
-	TLS         *TLS          // nil: plaintext, and every caller is an admin
-	Log         *slog.Logger  // nil discards
+	SilentAfter func() time.Duration // a source that was not heard of for so long is silent; nil: the agent's own default
+	TLS         *TLS                 // nil: plaintext, and every caller is an admin
+	Log         *slog.Logger         // nil discards
 	Now         func() time.Time
 }
 
@@ -78,6 +83,9 @@ type view interface {
 	RouteJobs(route string) []string
 	SeenAt(route string) time.Time
 	Replicas() []raftstore.Replica
+	ExportJobs(export string) []string
+	JobFound(export, job string) []raftstore.Found
+	JobKnown(route, job string) []raftstore.Found
 }
 
 // snapshot is the group's state at one moment.
@@ -85,6 +93,9 @@ type snapshot struct {
 	view  view
 	index uint64 // of the last log entry in it
 	lags  func(now time.Time, silentAfter time.Duration) []agent.JobLag
+	raw   any // what changes compares
+	// changes lists the replicas that are another than in an older snapshot; the zero one is before all.
+	changes func(since snapshot) iter.Seq[raftstore.ReplicaChange]
 }
 
 // Limits of both servers, against callers that ask for too much.
@@ -119,14 +130,17 @@ func newServer(cfg ServerConfig) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.SilentAfter == 0 {
-		cfg.SilentAfter = agent.DefaultSilentAfter
+	if cfg.SilentAfter == nil {
+		cfg.SilentAfter = func() time.Duration { return agent.DefaultSilentAfter }
 	}
 	s := &Server{cfg: cfg, stopping: make(chan struct{}), allow: func(context.Context, string) error { return nil }}
 	s.read = func() snapshot {
 		v := cfg.Group.View()
 		return snapshot{view: v, index: v.AppliedIndex, lags: func(now time.Time, silentAfter time.Duration) []agent.JobLag {
 			return agent.Lags(v, now, silentAfter)
+		}, raw: v, changes: func(since snapshot) iter.Seq[raftstore.ReplicaChange] {
+			before, _ := since.raw.(raftstore.View)
+			return v.ReplicaChanges(before)
 		}}
 	}
 	creds := insecure.NewCredentials()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -20,6 +21,28 @@ type TLS struct {
 	CertFile string // PEM, the certificate and those between it and the CA
 	KeyFile  string // PEM
 	CAFile   string // PEM, one or more
+
+	moved *atomic.Pointer[TLS] // what is read instead; nil: it never moves
+}
+
+// Movable is the same files, which Move may replace with others while they are in use. Copies of it move with it.
+func (t TLS) Movable() TLS {
+	t.moved = &atomic.Pointer[TLS]{}
+	return t
+}
+
+// Move has everything that uses these files use others from the next connection on, as if the files had changed: other
+// files that don't fit each other are logged, and the old certificate is used on. Only for what Movable returned.
+func (t TLS) Move(to TLS) { t.moved.Store(&to) }
+
+// files are the ones to be read now.
+func (t TLS) files() TLS {
+	if t.moved != nil {
+		if to := t.moved.Load(); to != nil {
+			return *to
+		}
+	}
+	return t
 }
 
 // material is what the three files held.
@@ -54,6 +77,7 @@ func loadCertificates(files TLS, log *slog.Logger) (*certificates, error) {
 }
 
 func (t TLS) load() (material, error) {
+	t = t.files()
 	cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
 		return material{}, fmt.Errorf("load the certificate %s with the key %s: %w", t.CertFile, t.KeyFile, err)
@@ -70,7 +94,8 @@ func (t TLS) load() (material, error) {
 }
 
 func (c *certificates) look() (seen [3]os.FileInfo, err error) {
-	for i, file := range []string{c.files.CertFile, c.files.KeyFile, c.files.CAFile} {
+	files := c.files.files()
+	for i, file := range []string{files.CertFile, files.KeyFile, files.CAFile} {
 		if seen[i], err = os.Stat(file); err != nil {
 			return seen, fmt.Errorf("load TLS files: %w", err)
 		}
@@ -97,7 +122,7 @@ func (c *certificates) current() material {
 		c.failed = seen
 		return c.now
 	}
-	c.log.Info("certificate files changed, using the new ones for new connections", "cert_file", c.files.CertFile)
+	c.log.Info("certificate files changed, using the new ones for new connections", "cert_file", c.files.files().CertFile)
 	c.now, c.seen, c.failed = fresh, seen, [3]os.FileInfo{}
 	return c.now
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +29,7 @@ type group struct {
 	mu       sync.Mutex
 	exports  map[string]raftstore.Export
 	found    map[string][]raftstore.Found
+	known    map[string][]raftstore.Found // by route
 	routes   []raftstore.Route
 	replicas []raftstore.Replica
 	lags     []agent.JobLag
@@ -35,7 +38,7 @@ type group struct {
 }
 
 func newGroup(exports ...raftstore.Export) *group {
-	g := &group{exports: map[string]raftstore.Export{}, found: map[string][]raftstore.Found{}, leader: "a1", changed: make(chan struct{})}
+	g := &group{exports: map[string]raftstore.Export{}, found: map[string][]raftstore.Found{}, known: map[string][]raftstore.Found{}, leader: "a1", changed: make(chan struct{})}
 	for _, e := range exports {
 		g.exports[e.Name] = e
 	}
@@ -66,7 +69,25 @@ func (g *group) Routes() []raftstore.Route {
 func (g *group) Replicas() []raftstore.Replica {
 	return locked(g, func() []raftstore.Replica { return slices.Clone(g.replicas) })
 }
-func (g *group) RouteJobs(string) []string   { return nil }
+func (g *group) RouteJobs(route string) []string {
+	return locked(g, func() []string { return slices.Sorted(maps.Keys(g.jobs(g.known[route]))) })
+}
+func (g *group) ExportJobs(export string) []string {
+	return locked(g, func() []string { return slices.Sorted(maps.Keys(g.jobs(g.found[export]))) })
+}
+func (g *group) JobFound(export, job string) []raftstore.Found {
+	return locked(g, func() []raftstore.Found { return g.jobs(g.found[export])[job] })
+}
+func (g *group) JobKnown(route, job string) []raftstore.Found {
+	return locked(g, func() []raftstore.Found { return g.jobs(g.known[route])[job] })
+}
+func (g *group) jobs(found []raftstore.Found) map[string][]raftstore.Found {
+	jobs := map[string][]raftstore.Found{}
+	for _, f := range found {
+		jobs[f.Job] = append(jobs[f.Job], f)
+	}
+	return jobs
+}
 func (g *group) SeenAt(string) (t time.Time) { return t }
 func (g *group) Exports() []raftstore.Export {
 	return locked(g, func() []raftstore.Export { return slices.Collect(maps.Values(g.exports)) })
@@ -97,9 +118,33 @@ func locked[T any](g *group, get func() T) T {
 }
 
 func (g *group) snapshot() snapshot {
+	replicas := g.Replicas()
 	return snapshot{view: g, index: 7, lags: func(time.Time, time.Duration) []agent.JobLag {
 		return locked(g, func() []agent.JobLag { return g.lags })
+	}, raw: replicas, changes: func(since snapshot) iter.Seq[raftstore.ReplicaChange] {
+		before, _ := since.raw.([]raftstore.Replica)
+		return changedReplicas(before, replicas)
 	}}
+}
+
+// changedReplicas is what raftstore.View.ReplicaChanges is, slowly.
+func changedReplicas(before, now []raftstore.Replica) iter.Seq[raftstore.ReplicaChange] {
+	return func(yield func(raftstore.ReplicaChange) bool) {
+		all := map[raftstore.Key]raftstore.ReplicaChange{}
+		for _, r := range before {
+			all[r.Key] = raftstore.ReplicaChange{Before: r, Was: true}
+		}
+		for _, r := range now {
+			c := all[r.Key]
+			c.Now, c.Is = r, true
+			all[r.Key] = c
+		}
+		for _, c := range all {
+			if !reflect.DeepEqual(c.Before, c.Now) && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // does is what an agent says of itself.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -24,7 +23,10 @@ func (a *app) agentCommand() *cobra.Command {
 group, looks for completed checkpoints below what the group exports and pulls what its routes want.
 
 It logs one line when it listens. SIGTERM or SIGINT ends it in order, within 10 s: leadership is handed over, copies under way
-are given up (what they copied is used by the next attempt). A second signal ends it at once.`,
+are given up (what they copied is used by the next attempt). A second signal ends it at once.
+
+What the file says of limits, tls and log may change while the agent runs: it looks every five seconds, and at once at SIGHUP.
+A change to anything else is refused by its name, in the log, and then nothing of the file is taken.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
@@ -39,7 +41,7 @@ are given up (what they copied is used by the next attempt). A second signal end
 				ctx = untilEnd(ctx, a.in)
 			}
 			v, _, _ := build()
-			return node.Run(ctx, cfg, newLog(a.err, cfg.Log), v)
+			return node.Run(ctx, cfg, node.NewLog(a.err, cfg.Log), v)
 		},
 	}
 	run.Flags().StringVar(&file, "config", "", "the agent's configuration (required)")
@@ -59,14 +61,4 @@ func untilEnd(ctx context.Context, in io.Reader) context.Context {
 		cancel()
 	}()
 	return ctx
-}
-
-func newLog(to io.Writer, cfg config.Log) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.Level)) // config knows which there are
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(to, options))
-	}
-	return slog.New(slog.NewTextHandler(to, options))
 }

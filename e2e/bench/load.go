@@ -178,7 +178,7 @@ func (l *load) questions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := rpc.NewAPI(rpc.ServerConfig{ID: l.plan.ID, Datacenter: "dc2", Version: "bench", Group: l.store, Agent: noAgent{}, SilentAfter: 30 * time.Second})
+	server := rpc.NewAPI(rpc.ServerConfig{ID: l.plan.ID, Datacenter: "dc2", Version: "bench", Group: l.store, Agent: noAgent{}, SilentAfter: func() time.Duration { return 30 * time.Second }})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	defer server.Stop()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
@@ -25,7 +26,8 @@ type Agent struct {
 	copied    map[string]Total             // by route, of copies that have ended; kept from one leadership to the next
 	limits    map[string]*replicator.Limit // by route; as long as copied
 
-	link *replicator.Limit // of all routes together
+	link  *replicator.Limit // of all routes together
+	tuned atomic.Pointer[Tunable]
 }
 
 // New checks the configuration. Nothing runs before Run.
@@ -35,6 +37,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a := &Agent{cfg: cfg, copied: map[string]Total{}, limits: map[string]*replicator.Limit{}, link: replicator.NewLimit(cfg.LinkBytesPerSecond)}
+	a.Tune(Tunable{cfg.Poll, cfg.SilentAfter, cfg.Parallel, cfg.FilesParallel, cfg.LinkBytesPerSecond})
 	a.forget()
 	return a, nil
 }

@@ -47,7 +47,7 @@ func TestAFoundCheckpointBecomesReady(t *testing.T) {
 			t.Errorf("an older checkpoint than the newest is copied: %s", w.replicas())
 		}
 		w.until("the lag is zero", func() bool {
-			lags := Lags(w.dc2.store.View(), time.Now(), w.dc2.agent.cfg.SilentAfter)
+			lags := Lags(w.dc2.store.View(), time.Now(), w.dc2.agent.SilentAfter())
 			return len(lags) == 2 && lags[0].State == CaughtUp && lags[1].State == CaughtUp && *lags[0].TimeLag == 0
 		})
 		if s := w.dc2.agent.Status(); len(s.Transfers) != 0 || len(s.Routes) != 1 || s.Routes[0].Problem != "" {

@@ -9,6 +9,7 @@ import (
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator"
 )
 
 func TestWhoIsNext(t *testing.T) {
@@ -118,7 +119,8 @@ func TestWhoIsNext(t *testing.T) {
 
 func TestRoomForCopies(t *testing.T) {
 	at := func(priorities ...int32) *term {
-		tm := &term{cfg: Config{Parallel: 2}, running: map[lane]*running{}}
+		tm := &term{agent: &Agent{link: replicator.NewLimit(0)}, running: map[lane]*running{}}
+		tm.agent.Tune(Tunable{Parallel: 2})
 		for i, p := range priorities {
 			tm.running[lane{job: fmt.Sprint(i)}] = &running{want: want{route: raftstore.Route{Priority: p}}}
 		}

@@ -73,7 +73,8 @@ func (t *term) room(priority int32) bool {
 			alike++
 		}
 	}
-	return alike < t.cfg.Parallel && len(t.running) < 2*t.cfg.Parallel
+	most := t.agent.tuned.Load().Parallel
+	return alike < most && len(t.running) < 2*most
 }
 
 // stopPaused ends the copies that their route doesn't want any more.

@@ -98,7 +98,7 @@ func (t *term) request(w want, tr *transfer) (replicator.Request, error) {
 	}
 	req := replicator.Request{
 		Source: source, Target: root, SourceOpener: t.cfg.Sources[w.route.FromDC].Open(w.route.FromExport),
-		Verify: t.cfg.Verify, Parallel: t.cfg.FilesParallel, Meter: &tr.meter,
+		Verify: t.cfg.Verify, Parallel: t.agent.tuned.Load().FilesParallel, Meter: &tr.meter,
 		Limits: t.agent.limitsOf(w.route.Name),
 	}
 	if w.route.Relative {

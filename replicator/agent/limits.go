@@ -5,9 +5,6 @@ import (
 	"github.com/ckptferry/ckptferry/replicator"
 )
 
-// SetLinkRate bounds what all copies of this agent together read at their sources; 0: no bound. Copies under way follow.
-func (a *Agent) SetLinkRate(bytesPerSecond int64) { a.link.Set(bytesPerSecond) }
-
 // throttle has the routes' limits follow the state, so that copies under way do too.
 func (a *Agent) throttle(view raftstore.View) {
 	for _, r := range view.Routes() {

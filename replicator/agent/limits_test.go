@@ -76,7 +76,7 @@ func TestTheLinksRateHoldsForAllRoutesTogether(t *testing.T) {
 		w.chk(2)
 		w.until("it is copied", w.is("orders/chk-2 COPYING 1"))
 		began = time.Now()
-		w.dc2.agent.SetLinkRate(0)
+		w.dc2.agent.Tune(Tunable{})
 		w.until("it is READY", w.is("orders/chk-2 READY 1"))
 		if took := time.Since(began); took > 3*time.Second {
 			t.Errorf("without a limit the rest took %s", took)

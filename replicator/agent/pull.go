@@ -98,7 +98,7 @@ func (p *puller) hear(ctx context.Context, n News) error {
 		}
 		p.polledAt = n.PolledAt
 	}
-	if len(found) == 0 && now.Sub(p.seen) < min(seenEvery, p.cfg.SilentAfter/3) {
+	if len(found) == 0 && now.Sub(p.seen) < min(seenEvery, p.agent.SilentAfter()/3) {
 		seen = time.Time{}
 	}
 	if err := p.observe(ctx, found, seen); err != nil {
@@ -110,7 +110,7 @@ func (p *puller) hear(ctx context.Context, n News) error {
 	if !seen.IsZero() {
 		p.seen = seen
 	}
-	if n.Complete && n.Problem == "" && now.Sub(p.informed) > p.cfg.SilentAfter/2 {
+	if n.Complete && n.Problem == "" && now.Sub(p.informed) > p.agent.SilentAfter()/2 {
 		return errUninformed
 	}
 	p.agent.pulling(p.route.Name, problem)

@@ -52,7 +52,7 @@ func (t *term) watchExport(ctx context.Context, export raftstore.Export) {
 			return
 		}
 		t.agent.polled(export.Name, pollStatus{jobs: p.jobs, problem: p.problem(), whole: p.whole, ended: now, took: now.Sub(began)})
-		_ = sleep(ctx, t.cfg.Poll)
+		_ = sleep(ctx, t.agent.tuned.Load().Poll)
 	}
 }
 
@@ -166,7 +166,7 @@ func (a *Agent) Polled(export string) (at time.Time, problem string) {
 
 // pollProblem adds that a poll is stuck: a file system may not answer for long.
 func (a *Agent) pollProblem(s pollStatus) string {
-	stuckAfter := max(3*a.cfg.Poll, 15*time.Second)
+	stuckAfter := max(3*a.tuned.Load().Poll, 15*time.Second)
 	if under := a.cfg.Now().Sub(s.began); !s.began.IsZero() && under > stuckAfter {
 		return fmt.Sprintf("looking at the storage has been under way for %s without an end", under.Round(time.Second))
 	}

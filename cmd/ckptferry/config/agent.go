@@ -117,13 +117,19 @@ func defaults() Agent {
 // ReadAgent reads an agent's configuration. CKPTFERRY_NODE_ID and CKPTFERRY_LOG_LEVEL, asked of env, win over the file.
 // What is wrong with the file is *Errors; that it can't be read is an error of the file system.
 func ReadAgent(file string, env func(string) string) (Agent, error) {
+	cfg, _, err := readAgent(file, env)
+	return cfg, err
+}
+
+// readAgent is ReadAgent, which also gives where everything stands.
+func readAgent(file string, env func(string) string) (Agent, *document, error) {
 	cfg := defaults()
 	d, err := read(file, &cfg)
 	if err != nil {
-		return Agent{}, err
+		return Agent{}, nil, err
 	}
 	if len(d.at) == 0 && len(d.problems) > 0 {
-		return Agent{}, d.err() // no YAML at all: what is missing in it is no news
+		return Agent{}, nil, d.err() // no YAML at all: what is missing in it is no news
 	}
 	for name, to := range map[string]*string{"CKPTFERRY_NODE_ID": &cfg.Node.ID, "CKPTFERRY_LOG_LEVEL": &cfg.Log.Level} {
 		if v := env(name); v != "" {
@@ -133,11 +139,11 @@ func ReadAgent(file string, env func(string) string) (Agent, error) {
 	c := agentCheck{document: d, cfg: &cfg}
 	c.all()
 	if err := d.err(); err != nil {
-		return Agent{}, err
+		return Agent{}, nil, err
 	}
 	cfg.fromDirectory(filepath.Dir(file))
 	cfg.File = file
-	return cfg, nil
+	return cfg, d, nil
 }
 
 // fromDirectory makes names of local files absolute: in the file they are relative to the file's directory.

@@ -33,8 +33,8 @@ type Config struct {
 	ID, Datacenter, Version string
 	Group                   Group
 	Agent                   Agent
-	Stages                  *Stages       // the agent's Observer
-	SilentAfter             time.Duration // a source that was not heard of for so long is silent
+	Stages                  *Stages              // the agent's Observer
+	SilentAfter             func() time.Duration // a source that was not heard of for so long is silent
 	Now                     func() time.Time
 }
 
@@ -143,7 +143,7 @@ func (s *scrape) tell(f family, value float64, labels ...string) {
 }
 
 func (s *scrape) jobs() {
-	for _, l := range agent.Lags(s.view, s.Now(), s.SilentAfter) {
+	for _, l := range agent.Lags(s.view, s.Now(), s.SilentAfter()) {
 		if l.Job == "" {
 			continue // a route that knows no job: its last contact says the same
 		}

@@ -51,7 +51,7 @@ func inGroup(t *testing.T, test func(t *testing.T, f *fixture)) {
 			}
 		})
 		f := &fixture{t: t, store: store, agent: &fakeAgent{}}
-		f.cfg = Config{ID: "dc2-a", Datacenter: "dc2", Version: "v1", Group: store, Agent: f.agent, Stages: NewStages(), SilentAfter: time.Minute, Now: time.Now}
+		f.cfg = Config{ID: "dc2-a", Datacenter: "dc2", Version: "v1", Group: store, Agent: f.agent, Stages: NewStages(), SilentAfter: func() time.Duration { return time.Minute }, Now: time.Now}
 		for range 100 {
 			if err = f.route(); !errors.Is(err, raftstore.ErrNotLeader) {
 				break

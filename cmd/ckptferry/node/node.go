@@ -11,9 +11,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/config"
@@ -35,6 +38,7 @@ type node struct {
 	places  *places
 	store   *raftstore.Store
 	agent   *agent.Agent
+	moveTLS func(rpc.TLS) // nil without TLS
 
 	servers   []server // of listeners, in their order
 	listeners []net.Listener
@@ -67,7 +71,10 @@ func Run(ctx context.Context, cfg config.Agent, log *slog.Logger, version string
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer stop()
-	following.Go(func() { followLinkRate(working, cfg, log, r.agent.SetLinkRate) })
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	following.Go(func() { (&follower{now: cfg, log: log, tune: r.agent.Tune, tls: r.moveTLS}).follow(working, hangups) })
 	worked, served := make(chan error, 1), make(chan error, len(r.servers))
 	part := func(run func() error, ended chan<- error) {
 		go func() {
@@ -126,7 +133,8 @@ func (r *node) open() error {
 	cfg := r.cfg
 	var tlsFiles *rpc.TLS // nil: plaintext
 	if cfg.TLS.Set() {
-		tlsFiles = &rpc.TLS{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile, CAFile: cfg.TLS.CAFile}
+		files := rpc.TLS{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile, CAFile: cfg.TLS.CAFile}.Movable()
+		tlsFiles, r.moveTLS = &files, files.Move
 	}
 	r.places = openPlaces(cfg.Places)
 	r.closers = append(r.closers, r.places.Close)
@@ -159,12 +167,15 @@ func (r *node) open() error {
 			}
 			return agent.ApplyRoutes(ctx, r.store, exports, routes, dryRun)
 		},
-		Stores: r.places, Reached: r.places.Reached, SilentAfter: cfg.Limits.SilentAfter, TLS: tlsFiles, Log: r.log,
+		Pin: func(ctx context.Context, key raftstore.Key, pinned bool) (raftstore.Replica, error) {
+			return agent.Pin(ctx, r.store, key, pinned)
+		},
+		Stores: r.places, Reached: r.places.Reached, SilentAfter: r.agent.SilentAfter, TLS: tlsFiles, Log: r.log,
 	}
 	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving)}
 	if cfg.Listen.HTTP != "" {
 		r.servers = append(r.servers, metrics.NewServer(metrics.Config{
-			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Stages: stages, SilentAfter: cfg.Limits.SilentAfter,
+			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Stages: stages, SilentAfter: r.agent.SilentAfter,
 		}))
 	}
 	return nil
