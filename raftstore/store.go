@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +49,7 @@ type Peer struct {
 // Store is a node of the group. Its methods are safe for concurrent use.
 type Store struct {
 	id      string
+	addr    string // as the configuration has it
 	raft    *raft.Raft
 	fsm     *fsm
 	log     *slog.Logger
@@ -112,6 +114,9 @@ func start(cfg Config, p parts) (*Store, error) {
 	s := &Store{
 		id: cfg.ID, fsm: newFSM(), log: cfg.Log, now: cfg.Now, close: p.close, network: p.network, closed: make(chan struct{}),
 	}
+	if i := slices.IndexFunc(cfg.Peers, func(p Peer) bool { return p.ID == cfg.ID }); i >= 0 {
+		s.addr = cfg.Peers[i].Addr
+	}
 	if s.others = newOthers(address(cfg.ID)); p.network != nil {
 		s.others = p.network.others
 	}
@@ -170,6 +175,9 @@ func closeTransport(t raft.Transport) error {
 func (s *Store) Propose(ctx context.Context, cmd *raftv1.Command) error {
 	if cmd.GetOp() == nil {
 		return fmt.Errorf("propose: %w: it holds no operation", ErrInvalid)
+	}
+	if hasUnknownFields(cmd.ProtoReflect()) { // from a newer agent: in the log it would stop every node of this version
+		return fmt.Errorf("propose: %w: the command holds what this version doesn't know; update the leader", ErrInvalid)
 	}
 	stamped := proto.CloneOf(cmd)
 	stamped.ProposedAt = timestamppb.New(s.now())

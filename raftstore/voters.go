@@ -125,6 +125,9 @@ func (s *Store) Peers() []Peer {
 	peers := make([]Peer, len(voters))
 	for i, v := range voters {
 		peers[i] = Peer{ID: string(v.ID), Addr: string(v.Address)}
+		if peers[i] == (Peer{ID: s.id, Addr: s.id}) {
+			peers[i].Addr = s.addr // a voter alone, of which the group knows no address
+		}
 	}
 	return peers
 }
@@ -151,7 +154,7 @@ func (s *Store) AddVoter(ctx context.Context, id, addr string) error {
 		return fmt.Errorf("%s: %w: this node was configured as a group of one and has no network that others could reach it by", doing, ErrInvalid)
 	}
 	if err := s.reachable(ctx, addr); err != nil {
-		return fmt.Errorf("%s: %w: it can't be reached, and would count for the majority without an answer: %v. Start it with raft.join first", doing, ErrUnreachable, err)
+		return fmt.Errorf("%s: %w: it can't be reached, and would count for the majority without an answer: %v", doing, ErrUnreachable, err)
 	}
 	return s.changeVoters(ctx, doing, func() raft.Future { return s.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(addr), 0, 0) })
 }

@@ -136,10 +136,7 @@ func (s *api) GetStatus(context.Context, *ckptferryv1.GetStatusRequest) (*ckptfe
 	leader, _ := s.cfg.Group.Leader()
 	answer := &ckptferryv1.GetStatusResponse{
 		Agent: s.cfg.ID, Datacenter: s.cfg.Datacenter, Version: s.cfg.Version, Leader: leader, RaftState: s.cfg.Group.Role(),
-		Read: s.readContext(from),
-	}
-	for _, p := range s.cfg.Group.Peers() {
-		answer.Voters = append(answer.Voters, &ckptferryv1.Voter{Id: p.ID, Address: p.Addr, Leader: p.ID == leader && leader != ""})
+		Read: s.readContext(from), RaftTerm: proto.Uint64(s.cfg.Group.Term()), Voters: s.voters(),
 	}
 	problems := map[string]string{}
 	for _, r := range does.Routes {
@@ -160,10 +157,13 @@ func (s *api) GetStatus(context.Context, *ckptferryv1.GetStatusRequest) (*ckptfe
 		answer.Fences = append(answer.Fences, f.Message())
 	}
 	for _, t := range does.Transfers {
-		answer.Transfers = append(answer.Transfers, &ckptferryv1.Transfer{
-			Route: t.Route, Job: t.Job, CheckpointId: t.Key.CheckpointID, Phase: t.Phase, StartedTime: timeMessage(t.StartedAt),
-			FilesDone: proto.Int64(t.FilesDone), FileCount: proto.Int64(t.Files), BytesDone: proto.Int64(t.BytesDone), TotalBytes: proto.Int64(t.Bytes),
-		})
+		answer.Transfers = append(answer.Transfers, transferMessage(t))
+	}
+	for _, t := range does.GroupTransfers {
+		answer.GroupTransfers = append(answer.GroupTransfers, transferMessage(t))
+	}
+	for _, m := range does.Members {
+		answer.Members = append(answer.Members, &ckptferryv1.Member{Agent: m.Agent, HeardTime: timeMessage(m.HeardAt), Live: m.Live, Version: m.Version})
 	}
 	return answer, nil
 }

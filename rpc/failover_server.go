@@ -146,23 +146,6 @@ func (s *Server) namesLeader(err error) error {
 	return &withLeader{err, leader}
 }
 
-// actorOf is who calls, for the record: the certificate's common name, or what agent it is of.
-func actorOf(ctx context.Context) (string, error) {
-	cert, err := certificateOf(ctx)
-	switch {
-	case err != nil:
-		return "", err
-	case cert == nil:
-		return "plaintext", nil
-	case cert.Subject.CommonName != "":
-		return cert.Subject.CommonName, nil
-	}
-	if is, err := agentOf(cert); err == nil {
-		return is.String(), nil
-	}
-	return cert.Subject.String(), nil
-}
-
 // promotionsOf are the promotions that a request asks for, by route and job, after a page token.
 func promotionsOf(view raftstore.View, req *ckptferryv1.ListPromotionsRequest, after *promotionPosition) []raftstore.Promotion {
 	var all []raftstore.Promotion

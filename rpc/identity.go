@@ -169,17 +169,17 @@ var neededRoles = map[string]role{
 // mayCall refuses a caller of the public API who has not the role for a method. A caller without TLS has every role:
 // plaintext is for loopback, or was asked for.
 func mayCall(ctx context.Context, method, datacenter string) error {
-	cert, err := certificateOf(ctx)
-	if err != nil || cert == nil {
+	who, err := callerOf(ctx, datacenter)
+	if err != nil {
 		return err
 	}
 	needed, ok := neededRoles[method]
 	if !ok {
 		needed = roleAdmin
 	}
-	if has := roleOf(cert, datacenter); has < needed {
+	if who.Role < needed {
 		return fmt.Errorf("%w: %s needs the role %s, and the certificate of %q has %s; use one whose organizational unit is %s",
-			ErrDenied, method, needed, cert.Subject, has, needed)
+			ErrDenied, method, needed, who.Name, who.Role, needed)
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type Group interface {
 	View() raftstore.View
 	Leader() (id, addr string) // "" when there is none
 	Role() string              // leader, follower, candidate
+	Term() uint64
 	Peers() []raftstore.Peer
 	Changed() <-chan struct{} // closed when View is another one
 }
@@ -60,11 +61,14 @@ type ServerConfig struct {
 	ID, Datacenter, Version string
 	Group                   Group
 	Agent                   Agent
-	Apply                   ApplyFunc  // for NewAPI; it may say raftstore.ErrNotLeader
-	Failover                Failover   // for NewAPI; nil: its service is not served
-	Fence                   FenceFunc  // for NewPeerServer; nil: told fences are Unimplemented
-	Pin                     PinFunc    // for NewAPI; it may say raftstore.ErrNotLeader
-	Stores                  ReadOpener // source files, for NewPeerServer
+	Apply                   ApplyFunc    // for NewAPI; it may say raftstore.ErrNotLeader
+	Failover                Failover     // for NewAPI; nil: its service is not served
+	Fence                   FenceFunc    // for NewPeerServer; nil: told fences are Unimplemented
+	Pin                     PinFunc      // for NewAPI; it may say raftstore.ErrNotLeader
+	Stores                  ReadOpener   // source files, for NewPeerServer
+	Forward                 *Voter       // for NewAPI: what only the leader answers is passed on to it; nil: told who leads
+	Backend                 GroupBackend // for NewGroupServer
+	Membership              Membership   // for NewAPI; nil: who belongs to the group can't be changed
 	// Reached says where a place that Flink names is reached from here, where that has other names as well; nil: as
 	// it is named. Names of one place must lead to one URI. What an export has and what a peer asks are compared by it.
 	Reached     func(fsutil.URI) fsutil.URI
@@ -114,7 +118,8 @@ type Server struct {
 	read     func() snapshot
 	grpc     *grpc.Server
 	allow    func(ctx context.Context, method string) error
-	stopping chan struct{} // closed by Stop: what would go on for ever ends
+	identify func(ctx context.Context) (context.Context, error) // adds for whom a call is made
+	stopping chan struct{}                                      // closed by Stop: what would go on for ever ends
 	stop     sync.Once
 	tlsErr   error  // told by Serve
 	task     func() // runs while the server serves, until stopping; may be nil
@@ -123,7 +128,7 @@ type Server struct {
 }
 
 // newServer makes a server without services. A TLS file that can't be used is told by Serve.
-func newServer(cfg ServerConfig) *Server {
+func newServer(cfg ServerConfig, more ...grpc.ServerOption) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -133,7 +138,8 @@ func newServer(cfg ServerConfig) *Server {
 	if cfg.SilentAfter == nil {
 		cfg.SilentAfter = func() time.Duration { return agent.DefaultSilentAfter }
 	}
-	s := &Server{cfg: cfg, stopping: make(chan struct{}), allow: func(context.Context, string) error { return nil }}
+	s := &Server{cfg: cfg, stopping: make(chan struct{}), allow: func(context.Context, string) error { return nil },
+		identify: func(ctx context.Context) (context.Context, error) { return ctx, nil }}
 	s.read = func() snapshot {
 		v := cfg.Group.View()
 		return snapshot{view: v, index: v.AppliedIndex, lags: func(now time.Time, silentAfter time.Duration) []agent.JobLag {
@@ -152,22 +158,23 @@ func newServer(cfg ServerConfig) *Server {
 		}
 		creds = logsHandshakes{credentials.NewTLS(certs.server(nil)), cfg.Log}
 	}
-	s.grpc = grpc.NewServer(
+	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.ForceServerCodecV2(newPieceCodec()),
 		grpc.MaxRecvMsgSize(maxCallBytes),
 		grpc.MaxSendMsgSize(maxAnswerBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingAnswerAfter}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAllowed, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
-	)
+	}, more...)...)
 	return s
 }
 
-// Serve answers on a listener until Stop, and then returns nil. It closes the listener.
+// Serve answers on a listener until Stop, or until whoever owns the listener closes it, and then returns nil. It closes
+// the listener.
 func (s *Server) Serve(l net.Listener) error {
 	if s.tlsErr != nil {
 		return errors.Join(fmt.Errorf("serve on %s: %w", l.Addr(), s.tlsErr), l.Close())
@@ -175,7 +182,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.task != nil {
 		s.begin.Do(func() { s.tasks.Go(s.task) })
 	}
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -202,8 +209,12 @@ func (s *Server) Stop() {
 
 // unary is around each call: it refuses, recovers, and maps errors.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
-	err = s.around(ctx, info.FullMethod, func() (err error) {
-		answer, err = handle(ctx, req)
+	err = s.around(ctx, info.FullMethod, func(ctx context.Context) (err error) {
+		if s.forwards(info.FullMethod) {
+			answer, err = s.pass(ctx, info.FullMethod, req)
+		} else {
+			answer, err = handle(ctx, req)
+		}
 		return err
 	})
 	if err != nil {
@@ -214,18 +225,36 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 
 // stream is unary for streams.
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	return s.around(stream.Context(), info.FullMethod, func() error { return handle(srv, stream) })
+	return s.around(stream.Context(), info.FullMethod, func(ctx context.Context) error {
+		if s.forwards(info.FullMethod) {
+			return s.passStream(stream, info.FullMethod)
+		}
+		return handle(srv, &streamOf{stream, ctx})
+	})
 }
 
-func (s *Server) around(ctx context.Context, method string, handle func() error) (err error) {
+// streamOf is a stream whose context says for whom the call is made.
+type streamOf struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *streamOf) Context() context.Context { return s.ctx }
+
+func (s *Server) around(ctx context.Context, method string, handle func(context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Log.Error("a handler panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
 			err = toStatus(fmt.Errorf("%s: unexpected failure", method))
 		}
 	}()
-	if err = s.allow(ctx, method); err == nil {
-		err = handle()
+	ctx, err = s.identify(ctx)
+	if err == nil {
+		err = s.allow(ctx, method)
+	}
+	if err == nil {
+		err = handle(ctx)
 	}
 	err = toStatus(err)
 	switch status.Code(err) {

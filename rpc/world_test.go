@@ -56,6 +56,7 @@ func (g *group) change(do func()) {
 
 func (g *group) View() raftstore.View { return raftstore.View{} } // snapshot is read instead
 func (g *group) Role() string         { return "leader" }
+func (g *group) Term() uint64         { return 3 }
 func (g *group) Peers() []raftstore.Peer {
 	return []raftstore.Peer{{ID: "a1", Addr: "h1:1"}, {ID: "a2", Addr: "h2:1"}}
 }

@@ -28,6 +28,11 @@ type Agent struct {
 
 	link  *replicator.Limit // of all routes together
 	tuned atomic.Pointer[Tunable]
+	// As a leader: see members.go.
+	leading uint64 // the term; 0: it doesn't lead
+	since   time.Time
+	members map[string]member
+	stirred chan struct{} // has one when somebody came or went
 }
 
 // New checks the configuration. Nothing runs before Run.
@@ -36,7 +41,8 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{cfg: cfg, copied: map[string]Total{}, limits: map[string]*replicator.Limit{}, link: replicator.NewLimit(cfg.LinkBytesPerSecond)}
+	a := &Agent{cfg: cfg, copied: map[string]Total{}, limits: map[string]*replicator.Limit{}, link: replicator.NewLimit(cfg.LinkBytesPerSecond),
+		members: map[string]member{}, stirred: make(chan struct{}, 1)}
 	a.Tune(Tunable{cfg.Poll, cfg.SilentAfter, cfg.Parallel, cfg.FilesParallel, cfg.LinkBytesPerSecond})
 	a.forget()
 	return a, nil
@@ -54,10 +60,17 @@ func (a *Agent) forget() {
 // they change. It returns nil when ctx has ended and everything that it started has stopped, or the group's error.
 // What it was doing then goes on where it was when some agent leads again.
 func (a *Agent) Run(ctx context.Context) error {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tasks.Go(func() { a.report(ctx) })
 	err := a.cfg.Group.WhileLeader(ctx, func(ctx context.Context, number uint64) error {
 		a.cfg.Log.Info("leading", "agent", a.cfg.ID, "term", number)
 		t := &term{agent: a, cfg: a.cfg, workers: map[string]*worker{}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
 			held: map[string]failure{}, denied: map[string]map[lane]bool{}, waiting: map[lane]time.Time{}, done: make(chan outcome)}
+		a.leadsNow(number)
+		defer a.leadsNow(0)
 		defer a.forget()
 		t.lead(ctx)
 		a.cfg.Log.Info("not leading any more", "agent", a.cfg.ID, "term", number)

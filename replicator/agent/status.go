@@ -11,12 +11,16 @@ import (
 	"github.com/ckptferry/ckptferry/replicator"
 )
 
-// Status is what only the agent itself knows: what it has under way, and what keeps it. Of an agent that doesn't lead
-// it is empty.
+// Status is what only the agent itself knows: what it has under way, and what keeps it. Exports and routes are watched by
+// the leader alone.
 type Status struct {
 	Exports   []ExportStatus // by name
 	Routes    []RouteStatus  // by name
-	Transfers []Transfer     // by start
+	Transfers []Transfer     // by start; its own
+
+	// Of the leader alone:
+	Members        []Member   // by id, itself too
+	GroupTransfers []Transfer // of the others, as they reported
 }
 
 // ExportStatus is how watching an export does.
@@ -44,13 +48,17 @@ type Transfer struct {
 	FilesDone, Files int64  // 0 while it is planned
 	BytesDone, Bytes int64
 	StartedAt        time.Time
+	Agent            string // that copies
+	Share            string // of a large copy, "2 of 3"; empty: the whole
 }
 
 // Status says what the agent is doing.
 func (a *Agent) Status() Status {
+	voters := a.cfg.Group.Peers()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var s Status
+	s.Members, s.GroupTransfers = a.membersNow(voters)
 	for _, name := range slices.Sorted(maps.Keys(a.polls)) {
 		p := a.polls[name]
 		s.Exports = append(s.Exports, ExportStatus{Export: name, Jobs: p.jobs, PolledAt: p.seen, Took: p.took, Problem: a.pollProblem(p)})
@@ -62,7 +70,7 @@ func (a *Agent) Status() Status {
 		m := &tr.meter
 		s.Transfers = append(s.Transfers, Transfer{
 			Route: key.Route, Job: tr.want.found.Job, Key: key, Savepoint: tr.want.found.Savepoint, Attempt: tr.want.attempt, Phase: phaseName(m.Phase()),
-			FilesDone: m.FilesDone.Load(), Files: m.Files.Load(), BytesDone: m.BytesDone.Load(), Bytes: m.Bytes.Load(), StartedAt: tr.started,
+			FilesDone: m.FilesDone.Load(), Files: m.Files.Load(), BytesDone: m.BytesDone.Load(), Bytes: m.Bytes.Load(), StartedAt: tr.started, Agent: a.cfg.ID,
 		})
 	}
 	slices.SortFunc(s.Transfers, func(a, b Transfer) int {

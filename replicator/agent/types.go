@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -44,14 +45,23 @@ type Group interface {
 	WhileLeader(ctx context.Context, run func(ctx context.Context, term uint64) error) error
 	// Changed is closed at the next applied command. Get it before View, so that no change is missed.
 	Changed() <-chan struct{}
-	Leader() (id, addr string)
-	Role() string
+	Role() string // "leader" where it leads
+	Peers() []raftstore.Peer
+}
+
+// Reporter reaches the leader of the group when that is another agent; *rpc.Voter is the one of the product.
+type Reporter interface {
+	// Report sends each sign of life to the agent that leads, for as long as that is so. It returns when reports end, when
+	// ctx does, when another agent leads, or when the leader doesn't answer.
+	Report(ctx context.Context, reports iter.Seq[Report]) error
 }
 
 // Config is what an agent works with. ID, Datacenter, Group and Stores are needed.
 type Config struct {
 	ID, Datacenter string
+	Version        string // what others are told
 	Group          Group
+	Reporter       Reporter // nil in a group of one
 	// Stores opens this datacenter's places: bases of exports for reading, roots of routes for writing.
 	Stores replicator.Opener
 	// Sources are the datacenters to pull from, by name.

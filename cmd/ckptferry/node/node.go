@@ -37,6 +37,7 @@ type node struct {
 	version string
 	places  *places
 	store   *raftstore.Store
+	voter   *rpc.Voter // store, whoever leads
 	agent   *agent.Agent
 	moveTLS func(rpc.TLS) // nil without TLS
 
@@ -44,6 +45,9 @@ type node struct {
 	listeners []net.Listener
 	closers   []func() error
 }
+
+// groupListener is the place of the group's own listener among the others: after the API's and the peers'.
+const groupListener = 2
 
 // server answers on one listener.
 type server interface {
@@ -119,7 +123,7 @@ func (r *node) stop(worked, served <-chan error, released chan<- struct{}) error
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	err = errors.Join(err, r.store.Close())
+	err = errors.Join(err, r.voter.Close(), r.store.Close())
 	close(released)
 	servers.Wait()
 	for range r.servers {
@@ -151,7 +155,7 @@ func (r *node) open() error {
 	}
 	stages := metrics.NewStages()
 	r.agent, err = agent.New(agent.Config{
-		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Group: r.store, Stores: r.places, Sources: sources,
+		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.voter, Reporter: r.voter, Stores: r.places, Sources: sources,
 		Poll: cfg.Limits.Poll, SilentAfter: cfg.Limits.SilentAfter, Parallel: cfg.Limits.Parallel, FilesParallel: cfg.Limits.Files,
 		LinkBytesPerSecond: int64(cfg.Limits.LinkRate),
 		Observer:           stages, Log: r.log,
@@ -160,19 +164,21 @@ func (r *node) open() error {
 		return fmt.Errorf("start agent: %w", err)
 	}
 	serving := rpc.ServerConfig{
-		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent,
+		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.voter, Agent: r.agent,
 		Apply: func(ctx context.Context, exports []raftstore.Export, routes []raftstore.Route, dryRun bool) ([]string, error) {
 			if err := r.usable(exports, routes); err != nil {
 				return nil, err
 			}
-			return agent.ApplyRoutes(ctx, r.store, exports, routes, dryRun)
+			return agent.ApplyRoutes(ctx, r.voter, exports, routes, dryRun)
 		},
 		Pin: func(ctx context.Context, key raftstore.Key, pinned bool) (raftstore.Replica, error) {
 			return agent.Pin(ctx, r.store, key, pinned)
 		},
 		Stores: r.places, Reached: r.places.Reached, SilentAfter: r.agent.SilentAfter, TLS: tlsFiles, Log: r.log,
 	}
-	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving)}
+	serving.Forward, serving.Membership = r.voter, r.store
+	serving.Backend = backend{r.store, r.agent}
+	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving), rpc.NewGroupServer(serving)}
 	if cfg.Listen.HTTP != "" {
 		r.servers = append(r.servers, metrics.NewServer(metrics.Config{
 			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Stages: stages, SilentAfter: r.agent.SilentAfter,
@@ -223,8 +229,20 @@ func (r *node) openStore(tlsFiles *rpc.TLS) error {
 		return fmt.Errorf("open %s (node.data_dir): %w", r.cfg.Node.DataDir, err)
 	}
 	r.closers = append(r.closers, r.store.Close)
+	r.voter = rpc.NewVoter(r.cfg.Node.ID, r.store)
+	r.closers = append(r.closers, r.voter.Close)
+	r.listeners = slices.Insert(r.listeners, groupListener, r.store.Others())
 	return nil
 }
+
+// backend is what the other agents of the group ask of this one.
+type backend struct {
+	*raftstore.Store
+	agent *agent.Agent
+}
+
+// Heard implements rpc.GroupBackend.
+func (b backend) Heard(r agent.Report) (term uint64, err error) { return b.agent.Heard(r) }
 
 // dial makes a client for each of the other datacenters; it connects when it is first used.
 func (r *node) dial(tlsFiles *rpc.TLS) (map[string]agent.SourceDC, error) {
@@ -256,7 +274,7 @@ func (r *node) httpAddress() string {
 	if r.cfg.Listen.HTTP == "" {
 		return "none"
 	}
-	return r.listeners[2].Addr().String()
+	return r.listeners[groupListener+1].Addr().String()
 }
 
 func (r *node) ownRaftAddress() string {
