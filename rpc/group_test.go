@@ -87,7 +87,7 @@ func newRaftGroup(t *testing.T, ca *authority) []*groupNode {
 	var nodes []*groupNode
 	var peers []raftstore.Peer
 	for _, id := range []string{"a", "b", "c"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", "127.0.7.1:0") // where nobody calls from, so that the port stays free
 		if err != nil {
 			t.Fatal(err)
 		}
