@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -44,7 +45,7 @@ func (s *State) putMigration(at time.Time, c *raftv1.PutMigration) error {
 }
 
 // putMigrationJobs adds jobs to a migration, or says how far they are. A job that has ended is passed over; only from READY
-// it may still become STARTED. A migration that has ended takes no further jobs, but those that it has stopped go on.
+// it may still become STARTED, and what is known of its start may change, but not which agent ran its hook. A migration that has ended takes no further jobs, but those that it has stopped go on.
 func (s *State) putMigrationJobs(c *raftv1.PutMigrationJobs) error {
 	m, known := s.Migrations.get(c.GetMigration())
 	switch {
@@ -68,8 +69,8 @@ func (s *State) putMigrationJobs(c *raftv1.PutMigrationJobs) error {
 		switch {
 		case !has && m.State.Ended():
 			return fmt.Errorf("%w: %s is %s and takes no further job, such as %s", ErrMigrationEnded, m.Name, m.State, j.Job)
-		case old.State == MigrationJobReady && j.State == MigrationJobStarted:
-			old.State, old.StartedAt, old.Problem = j.State, j.StartedAt, j.Problem
+		case old.State == MigrationJobReady && (j.State == MigrationJobStarted || j.State == MigrationJobReady):
+			old.State, old.StartedAt, old.Problem, old.StartAgent = j.State, j.StartedAt, j.Problem, cmp.Or(old.StartAgent, j.StartAgent)
 			puts = append(puts, old)
 		case !old.State.Ended():
 			puts = append(puts, j)
@@ -127,7 +128,7 @@ func (j MigrationJob) Valid() error {
 			return fmt.Errorf("%w: job %s has a time that cannot be", ErrInvalid, j.Job)
 		}
 	}
-	for _, text := range []string{j.JobManager, j.SavepointDirectory, j.StopRequest, j.Replica, j.StoppedURI, j.Problem} {
+	for _, text := range []string{j.JobManager, j.SavepointDirectory, j.StopRequest, j.Replica, j.StoppedURI, j.Problem, j.StartAgent} {
 		if len(text) > maxURIBytes || !textual(text) {
 			return fmt.Errorf("%w: job %s: %.100q is longer than %d bytes or has control characters", ErrInvalid, j.Job, text, maxURIBytes)
 		}

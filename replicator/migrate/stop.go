@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ckptferry/ckptferry/raftstore"
@@ -67,7 +68,7 @@ func (s *stopping) once(ctx context.Context, j raftstore.MigrationJob) error {
 		case !sp.Done:
 			return s.asks(ctx)
 		case sp.Failure != "":
-			return s.failed(ctx, "Flink could not stop it with a savepoint: %s. %s. Mend that and make a new migration of it", sp.Failure, s.stillRuns(ctx, j))
+			return s.failed(ctx, "Flink could not stop it with a savepoint: %s. %s. Mend that and make a new migration of it", strings.TrimRight(sp.Failure, "."), s.stillRuns(ctx, j))
 		default:
 			return s.stopped(ctx, sp.Location)
 		}
