@@ -21,6 +21,11 @@ type CheckRequest struct {
 	Dir      fsutil.URI // the directory that holds _metadata, as reached from here
 	Maps     PrefixMaps
 	Parallel int // files read at a time; zero: DefaultParallel
+	// Limits bound what is read, each together with whatever else shares it.
+	Limits []*Limit
+	// Seen, if set, is asked about each file of a replica before it is read, and told what was seen: replicas of one job share
+	// files, which needn't be read once for each.
+	Seen *Seen
 }
 
 // CheckReport says whether every file that _metadata refers to is as it must be.
@@ -29,6 +34,8 @@ type CheckReport struct {
 	// Files and Bytes are what was looked at, _metadata included.
 	Files int   `json:"files"`
 	Bytes int64 `json:"bytes"`
+	// BytesRead is what was read of Bytes: less where others had been seen before.
+	BytesRead int64 `json:"-"`
 	// Digests says that every byte was read and compared with the manifest. Without a manifest (a checkpoint that
 	// Flink itself wrote) only presence and lengths can be checked.
 	Digests  bool      `json:"digests"`
@@ -51,6 +58,7 @@ func Check(ctx context.Context, opener Opener, req CheckRequest) (CheckReport, e
 	slices.SortFunc(report.Problems, func(a, b Problem) int { return strings.Compare(a.File, b.File) })
 	report.Files = int(c.files.Load())
 	report.Bytes = c.bytes.Load()
+	report.BytesRead = c.bytesRead.Load()
 	if n := len(report.Problems); n > 0 {
 		return report, fmt.Errorf("%w: %s: %d problem(s): Flink can't be trusted to restore from it", ErrVerify, req.Dir, n)
 	}
@@ -62,6 +70,8 @@ type checker struct {
 	buffers *bufferPool
 	files   atomic.Int64
 	bytes   atomic.Int64
+
+	bytesRead atomic.Int64
 
 	mu     sync.Mutex
 	report *CheckReport
@@ -288,6 +298,20 @@ func (c *checker) inside(r replica, as fsutil.URI, st *state) map[string]flinkme
 
 // one reads one file and compares it with its record; nil when it is as recorded.
 func (c *checker) one(ctx context.Context, root fsutil.ReadFS, f ManifestFile) (*Problem, error) {
+	if c.req.Seen == nil {
+		return c.read(ctx, root, f)
+	}
+	if p, known := c.req.Seen.ask(f); known {
+		return p, nil
+	}
+	p, err := c.read(ctx, root, f)
+	if err == nil {
+		c.req.Seen.tell(f, p)
+	}
+	return p, err
+}
+
+func (c *checker) read(ctx context.Context, root fsutil.ReadFS, f ManifestFile) (*Problem, error) {
 	p := &Problem{Kind: Missing, Need: f.Bytes, Have: -1}
 	fi, err := root.Stat(ctx, f.Name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -305,7 +329,8 @@ func (c *checker) one(ctx context.Context, root fsutil.ReadFS, f ManifestFile) (
 	}
 	buf := c.buffers.get()
 	defer c.buffers.put(buf)
-	crc, n, err := readBack(ctx, root, f.Name, *buf)
+	crc, n, err := readBack(ctx, limitedReads(root, c.req.Limits), f.Name, *buf)
+	c.bytesRead.Add(n)
 	p.Kind = Different
 	switch {
 	case errors.Is(err, fsutil.ErrCorrupt):

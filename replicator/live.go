@@ -35,17 +35,29 @@ func (s nameSet) holds(name string) bool {
 	return ok
 }
 
+// liveOf says what counts.
+type liveOf struct {
+	// journal says of an unfinished run's journal, by its replica and the time of its newest segment, whether it counts.
+	// Nil: none does.
+	journal func(replica string, at time.Time) bool
+	// without says of a replica that it doesn't count, as if it were removed. Nil: each does.
+	without func(replica string) bool
+}
+
 // liveFiles collects the files below one top (the directory of a job, or of a savepoint) that somebody needs: those in
 // the manifest of a replica of this job or of one that borrowed from it, and those that journals of unfinished runs
-// vouch for. A journal counts while keep says so, by the replica that it belongs to and the time of its newest segment.
+// vouch for.
 // ErrUnsure when a manifest can't be believed, or a _metadata is there that no manifest describes.
-func liveFiles(ctx context.Context, dst fsutil.ReadFS, top string, keep func(replica string, at time.Time) bool) (nameSet, error) {
+func liveFiles(ctx context.Context, dst fsutil.ReadFS, top string, of liveOf) (nameSet, error) {
 	live := newNameSet()
 	replicas, err := manifestsOf(ctx, dst, map[string]bool{top: true})
 	if err != nil {
 		return live, err
 	}
 	for _, replica := range replicas {
+		if of.without != nil && of.without(replica) {
+			continue
+		}
 		// What is handed out of a damaged manifest does no harm here: the set is not used then.
 		_, err := readManifest(ctx, dst, replica, func(f ManifestFile) error {
 			live.add(f.Name)
@@ -61,11 +73,11 @@ func liveFiles(ctx context.Context, dst fsutil.ReadFS, top string, keep func(rep
 		}
 		live.add(path.Join(replica, metadataName))
 	}
-	if keep == nil {
+	if of.journal == nil {
 		return live, nil
 	}
 	return live, eachJournal(ctx, dst, top, func(j journalDir) error {
-		if !keep(j.replica, j.at) {
+		if !of.journal(j.replica, j.at) {
 			return nil
 		}
 		return readJournals(ctx, dst, j.dir, func(_ string, f ManifestFile) { live.add(f.Name) })

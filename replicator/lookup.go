@@ -120,3 +120,12 @@ func sameLengths(ctx context.Context, root fsutil.ReadFS, files []ManifestFile) 
 	}
 	return nil
 }
+
+// IsReplicaRoot says whether ckptferry has made replicas below a root.
+func IsReplicaRoot(ctx context.Context, opener ReadOpener, root fsutil.URI) (bool, error) {
+	r, err := opener.OpenRead(ctx, root)
+	if err != nil {
+		return false, fmt.Errorf("open %s: %w", root, err)
+	}
+	return exists(ctx, r, ownDir)
+}

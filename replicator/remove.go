@@ -182,6 +182,23 @@ func (r remover) exclusive(ctx context.Context) (Removed, error) {
 // there are many with entropy injection.
 func (r remover) owns(file string) bool { return strings.Contains("/"+file, "/"+r.name+"/") }
 
+// Exclusive counts the files that a replica's manifest lists below its own directories: what RemoveReplica deletes at most. A
+// replica without a manifest that can be believed has none.
+func Exclusive(ctx context.Context, dst fsutil.ReadFS, replica string) (files int, bytes int64, err error) {
+	r := remover{name: replica}
+	_, _, err = findManifest(ctx, dst, replica, func(f ManifestFile) error {
+		if r.owns(f.Name) {
+			files++
+			bytes += f.Bytes
+		}
+		return nil
+	})
+	if errors.Is(err, errManifest) || errors.Is(err, fsutil.ErrCorrupt) {
+		return 0, 0, nil
+	}
+	return files, bytes, err
+}
+
 // needed visits those of the files that a manifest of another replica lists. ErrUnsure when one can't be read.
 func (r remover) needed(ctx context.Context, files map[string]int64, visit func(name string) error) error {
 	if len(files) == 0 {
@@ -286,4 +303,33 @@ func Quarantine(ctx context.Context, dst fsutil.FS, replica string) error {
 		return fmt.Errorf("move %s out of the way: %w", dst.Root().Join(from), err)
 	}
 	return nil
+}
+
+// Unquarantine moves it back, where the state would not have it.
+func Unquarantine(ctx context.Context, dst fsutil.FS, replica string) error {
+	if err := validReplica(replica); err != nil {
+		return err
+	}
+	to, from := path.Join(replica, metadataName), own(quarantineDir, replica, "/"+metadataName)
+	if there, err := exists(ctx, dst, to); err != nil || there {
+		return err
+	}
+	err := dst.Rename(ctx, from, to)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("move %s back: %w", dst.Root().Join(to), err)
+	}
+	return nil
+}
+
+// Quarantined lists the replicas whose _metadata was moved out of the way.
+func Quarantined(ctx context.Context, dst fsutil.ReadFS) ([]string, error) {
+	var found []string
+	base := path.Join(ownDir, quarantineDir)
+	err := walkFiles(ctx, dst, base, func(name string) error {
+		if path.Base(name) == metadataName {
+			found = append(found, strings.TrimPrefix(path.Dir(name), base+"/"))
+		}
+		return nil
+	})
+	return found, err
 }

@@ -26,6 +26,7 @@ type Sweeper struct {
 	now     time.Time // by the target's clock
 	grace   time.Duration
 	working func(replica string) bool
+	without func(replica string) bool
 }
 
 // SweepConfig says what a sweep leaves alone.
@@ -34,6 +35,8 @@ type SweepConfig struct {
 	Grace time.Duration
 	// Working says of a replica, by its name below the root, whether an attempt may be at work on it. Nil: none is.
 	Working func(replica string) bool
+	// Without says of a replica that it is as good as removed: for a look at what would go with it, never for moving. Nil: none.
+	Without func(replica string) bool
 }
 
 // NewSweeper begins a sweep of a root. ErrRefused where the root is no replica root but looks like Flink's own. ok is
@@ -52,7 +55,38 @@ func NewSweeper(ctx context.Context, dst fsutil.FS, cfg SweepConfig) (s *Sweeper
 	if cfg.Working == nil {
 		cfg.Working = func(string) bool { return false }
 	}
-	return &Sweeper{dst: dst, now: now, grace: cfg.Grace, working: cfg.Working}, true, nil
+	return &Sweeper{dst: dst, now: now, grace: cfg.Grace, working: cfg.Working, without: cfg.Without}, true, nil
+}
+
+// LookOnly is a Sweeper for Tops, LookAll and LookIntoTrash alone, of a file system that can't be written. now is a clock that
+// goes as the target's does, more or less.
+func LookOnly(ctx context.Context, from fsutil.ReadFS, now time.Time, cfg SweepConfig) (s *Sweeper, ok bool, err error) {
+	if err := refuseForeignBase(ctx, from); err != nil {
+		return nil, false, err
+	}
+	if ours, err := exists(ctx, from, ownDir); err != nil || !ours {
+		return nil, false, err
+	}
+	if cfg.Working == nil {
+		cfg.Working = func(string) bool { return false }
+	}
+	return &Sweeper{dst: unwritable{from}, now: now, grace: cfg.Grace, working: cfg.Working, without: cfg.Without}, true, nil
+}
+
+// unwritable is an FS that only reads.
+type unwritable struct{ fsutil.ReadFS }
+
+var errUnwritable = fmt.Errorf("it is only looked at: %w", fs.ErrPermission)
+
+func (unwritable) Create(context.Context, string) (fsutil.File, error) { return nil, errUnwritable }
+func (unwritable) Rename(context.Context, string, string) error        { return errUnwritable }
+func (unwritable) Remove(context.Context, string) error                { return errUnwritable }
+
+// With is the same sweep with other replicas that may be worked on.
+func (s *Sweeper) With(working func(replica string) bool) *Sweeper {
+	with := *s
+	with.working = working
+	return &with
 }
 
 // Tops lists the tops below the root that something is on record of, sorted. Other directories are nobody's that we know,
@@ -122,7 +156,7 @@ func (s *Sweeper) unneeded(ctx context.Context, top string, each func(Unneeded) 
 	if err := validReplica(top); err != nil || Top(top) != top {
 		return errors.Join(err, refuse("%q is not a directory right below a replica root", top))
 	}
-	live, err := liveFiles(ctx, s.dst, top, s.journalCounts)
+	live, err := liveFiles(ctx, s.dst, top, liveOf{journal: s.journalCounts, without: s.without})
 	if err != nil {
 		return err
 	}
@@ -159,7 +193,7 @@ type Swept struct {
 // needed while it did. It may be repeated.
 func (s *Sweeper) Move(ctx context.Context, top string, files []Unneeded) (Swept, error) {
 	var done Swept
-	live, err := liveFiles(ctx, s.dst, top, s.journalCounts)
+	live, err := liveFiles(ctx, s.dst, top, liveOf{journal: s.journalCounts})
 	if err != nil {
 		return done, err
 	}
@@ -194,7 +228,7 @@ func (s *Sweeper) putBackLive(ctx context.Context, top string, b batch, moved []
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackFor)
 	defer cancel()
-	live, err := liveFiles(ctx, s.dst, top, nil)
+	live, err := liveFiles(ctx, s.dst, top, liveOf{})
 	if err != nil && !errors.Is(err, ErrUnsure) {
 		return err
 	}

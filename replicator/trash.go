@@ -85,15 +85,40 @@ type Trash struct {
 // a sweep had seen before: nothing that is needed is ever deleted. The rest is deleted once its batch is older than
 // grace. It may be repeated.
 func (s *Sweeper) EmptyTrash(ctx context.Context, grace time.Duration) (Trash, error) {
-	return s.lookThroughTrash(ctx, func(b batch) bool { return s.now.Sub(b.at) >= grace })
+	return s.lookThroughTrash(ctx, func(b batch) disposal {
+		if s.now.Sub(b.at) >= grace {
+			return deleted
+		}
+		return kept
+	})
 }
+
+// LookIntoTrash says what EmptyTrash would do, and does nothing.
+func (s *Sweeper) LookIntoTrash(ctx context.Context, grace time.Duration) (Trash, error) {
+	return s.lookThroughTrash(ctx, func(b batch) disposal {
+		if s.now.Sub(b.at) >= grace {
+			return wouldBeDeleted
+		}
+		return untouched
+	})
+}
+
+// disposal is what becomes of the files of a batch that nobody needs.
+type disposal int
+
+const (
+	kept           disposal = iota // needed ones are put back
+	deleted                        // the same
+	untouched                      // a look: nothing is put back either
+	wouldBeDeleted                 // the same, but it is counted as if
+)
 
 // PutBack does what EmptyTrash does for files that are needed, and deletes nothing: a sweep that was cut short is over then.
 func (s *Sweeper) PutBack(ctx context.Context) (Trash, error) {
-	return s.lookThroughTrash(ctx, func(batch) bool { return false })
+	return s.lookThroughTrash(ctx, func(batch) disposal { return kept })
 }
 
-func (s *Sweeper) lookThroughTrash(ctx context.Context, empty func(batch) bool) (Trash, error) {
+func (s *Sweeper) lookThroughTrash(ctx context.Context, of func(batch) disposal) (Trash, error) {
 	var t Trash
 	infos, err := s.dst.List(ctx, trashDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -121,7 +146,7 @@ func (s *Sweeper) lookThroughTrash(ctx context.Context, empty func(batch) bool) 
 	}
 	var errs []error
 	for top, in := range byTop {
-		if err := s.lookThrough(ctx, top, in, &t, empty); err != nil {
+		if err := s.lookThrough(ctx, top, in, &t, of); err != nil {
 			if ctx.Err() != nil {
 				return t, ctx.Err()
 			}
@@ -129,7 +154,9 @@ func (s *Sweeper) lookThroughTrash(ctx context.Context, empty func(batch) bool) 
 		}
 	}
 	for _, b := range batches {
-		errs = append(errs, removeEmptyBelow(ctx, s.dst, b.dir))
+		if does := of(b); does == kept || does == deleted {
+			errs = append(errs, removeEmptyBelow(ctx, s.dst, b.dir))
+		}
 	}
 	return t, errors.Join(errs...)
 }
@@ -141,8 +168,8 @@ func (s *Sweeper) batchOf(fi fsutil.FileInfo) (batch, bool) {
 	return batch{dst: s.dst, dir: path.Join(trashDir, fi.Name), at: at}, err == nil && fi.IsDir
 }
 
-func (s *Sweeper) lookThrough(ctx context.Context, top string, in []batch, t *Trash, empty func(batch) bool) error {
-	live, err := liveFiles(ctx, s.dst, top, nil)
+func (s *Sweeper) lookThrough(ctx context.Context, top string, in []batch, t *Trash, of func(batch) disposal) error {
+	live, err := liveFiles(ctx, s.dst, top, liveOf{})
 	unsure := errors.Is(err, ErrUnsure)
 	if err != nil && !unsure {
 		return err
@@ -150,6 +177,7 @@ func (s *Sweeper) lookThrough(ctx context.Context, top string, in []batch, t *Tr
 	for _, b := range in {
 		walkErr := walkInfos(ctx, s.dst, path.Join(b.dir, top), func(name string, fi fsutil.FileInfo) error {
 			file := strings.TrimPrefix(name, b.dir+"/")
+			does := of(b)
 			if live.holds(file) {
 				there, err := exists(ctx, s.dst, file)
 				if err != nil {
@@ -157,13 +185,19 @@ func (s *Sweeper) lookThrough(ctx context.Context, top string, in []batch, t *Tr
 				}
 				if !there {
 					t.PutBack++
-					return b.putBack(ctx, file)
+					if does == kept || does == deleted {
+						return b.putBack(ctx, file)
+					}
+					return nil
 				}
 			}
-			if !unsure && empty(b) {
+			if !unsure && (does == deleted || does == wouldBeDeleted) {
 				t.Emptied++
 				t.Freed += fi.Size
-				return s.dst.Remove(ctx, name)
+				if does == deleted {
+					return s.dst.Remove(ctx, name)
+				}
+				return nil
 			}
 			t.Files++
 			t.Bytes += fi.Size
