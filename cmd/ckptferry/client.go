@@ -83,6 +83,7 @@ type api interface {
 	Routes(ctx context.Context) (*ckptferryv1.ListRoutesResponse, error)
 	ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesRequest) (*ckptferryv1.ApplyRoutesResponse, error)
 	Status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error)
+	drillAPI
 }
 
 var _ api = (*rpc.Client)(nil)

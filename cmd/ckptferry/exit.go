@@ -10,6 +10,7 @@ import (
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator"
+	"github.com/ckptferry/ckptferry/replicator/drill"
 	"github.com/ckptferry/ckptferry/rpc"
 )
 
@@ -23,7 +24,7 @@ const (
 	exitUnreachable = 4   // a file system or agent can't be reached or does not answer, or there is no leader: try again
 	exitDenied      = 5   // permission
 	exitRefused     = 6   // doing it would break a promise
-	exitVerify      = 7   // missing, short or different bytes; also: the source or its _metadata is broken
+	exitVerify      = 7   // missing, short or different bytes; also: the source or its _metadata is broken, or a drill failed
 	exitLag         = 8   // the lag is over the limit, or unknown
 	exitTimeout     = 10  // what was waited for did not come in time
 	exitSuperseded  = 11  // Flink deleted the checkpoint meanwhile: take a newer one
@@ -63,7 +64,7 @@ var exitTable = []struct {
 	{exitLag, isA[lagError]},
 	{exitTimeout, isA[timeoutError]},
 	{exitSuperseded, wraps(replicator.ErrSuperseded)},
-	{exitVerify, wraps(replicator.ErrBroken, replicator.ErrVerify)},
+	{exitVerify, wraps(replicator.ErrBroken, replicator.ErrVerify, drill.ErrFailed)},
 	{exitRefused, wraps(replicator.ErrRefused, fsutil.ErrUnsupported, flinkmeta.ErrVersion, flinkmeta.ErrNoRelativeForm, flinkmeta.ErrOutside)},
 	{exitRefused, wraps(raftstore.ErrForeign, raftstore.ErrNewer, raftstore.ErrDamaged, raftstore.ErrInUse)},
 	{exitUnreachable, wraps(rpc.ErrUnavailable, rpc.ErrNotLeader)},

@@ -84,13 +84,16 @@ func (a *app) jobDescribeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "describe JOB",
 		Short: "Say in a paragraph how a job is, why its newest checkpoint isn't READY, and what to do",
-		Long: `Says how far a job is behind, why, what failed last, and what to do, and then lists its newest replicas. Copies under way
+		Long: `Says how far a job is behind, why, what failed last, how its last drill went, and what to do, and then lists its newest replicas. Copies under way
 and problems of a route are said by the leader of the group alone: name all agents in --endpoint, and each is asked.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			jobs, err := a.jobs(cmd.Context(), f, &ckptferryv1.GetReplicaLagRequest{Job: args[0], Route: route})
 			if err != nil {
 				return err
+			}
+			if drills, ok := f.drills(cmd.Context(), a, args[0]); ok {
+				addDrills(jobs, drills)
 			}
 			if f.output == "json" {
 				return a.printJobs(jobs)
@@ -241,6 +244,7 @@ type jobJSON struct {
 	Lag         json.RawMessage   `json:"lag"`
 	Replicas    []json.RawMessage `json:"replicas"`
 	Transfers   []json.RawMessage `json:"transfers"`
+	Drills      json.RawMessage   `json:"drills,omitempty"`
 	Explanation string            `json:"explanation"`
 }
 
@@ -261,7 +265,13 @@ func (a *app) printJobs(jobs []explain.Job) error {
 		if err != nil {
 			return err
 		}
-		out.Jobs = append(out.Jobs, jobJSON{lag, replicas, transfers, j.Paragraph()})
+		var drills json.RawMessage
+		if j.Drills != nil {
+			if drills, err = messageJSON(j.Drills); err != nil {
+				return err
+			}
+		}
+		out.Jobs = append(out.Jobs, jobJSON{lag, replicas, transfers, drills, j.Paragraph()})
 	}
 	return printJSON(a.out, out)
 }

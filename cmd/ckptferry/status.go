@@ -22,7 +22,7 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "What one agent knows: its group, the exports it watches, the routes it pulls, the copies under way",
-		Long: `Asks one agent. Polls, copies and problems are said by the leader of the group alone: of another agent's answer
+		Long: `Asks one agent. Shows the newest drills too. Polls, copies and problems are said by the leader of the group alone: of another agent's answer
 the leader's name is printed, ask that one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +38,8 @@ the leader's name is printed, ask that one.`,
 				if f.output == "json" {
 					return a.printMessage(status)
 				}
-				return a.printStatus(status)
+				drills, _ := f.drills(ctx, a, "") // that they are not known was noted
+				return a.printStatus(status, drills)
 			})
 		},
 	}
@@ -107,7 +108,7 @@ func (a *app) printVoters(s *ckptferryv1.GetStatusResponse) error {
 	return a.printTable("AGENT ADDRESS ROLE", rows)
 }
 
-func (a *app) printStatus(s *ckptferryv1.GetStatusResponse) error {
+func (a *app) printStatus(s *ckptferryv1.GetStatusResponse, drills []*ckptferryv1.JobDrills) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "agent\t%s in %s, version %s\n", s.GetAgent(), s.GetDatacenter(), orDash(s.GetVersion()))
 	fmt.Fprintf(w, "group\t%d voters, leader %s, this one is %s\n", len(s.GetVoters()), orNone(s.GetLeader()), s.GetRaftState())
@@ -134,6 +135,7 @@ func (a *app) printStatus(s *ckptferryv1.GetStatusResponse) error {
 				fmt.Sprintf("%s of %s, for %s", humanBytes(t.GetBytesDone()), humanBytes(t.GetTotalBytes()), humanDuration(now.Sub(t.GetStartedTime().AsTime()))),
 			}
 		}),
+		printDrills(w, drills, now),
 		w.Flush(),
 	)
 	if err != nil {

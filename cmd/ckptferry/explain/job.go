@@ -20,6 +20,7 @@ type Job struct {
 	Problem   string                  // what the leader says of the route; empty when all is well, or the leader was not asked
 	Now       time.Time               // of the agent that answered
 	Stale     bool                    // that agent has no leader: the answer may be old
+	Drills    *ckptferryv1.JobDrills  // the last ones; empty when there was none, nil when nobody was asked
 }
 
 // Paragraph is one paragraph: how far the job is, why, what went wrong last, and what to do.
@@ -31,7 +32,7 @@ func (j Job) Paragraph() string {
 	if j.Stale {
 		parts = append(parts, "The agent that answered knows no leader of its group: all of this may be old, and nothing is copied until there is one.")
 	}
-	parts = append(parts, j.todo())
+	parts = append(parts, j.drilled(), j.todo())
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
 }
 

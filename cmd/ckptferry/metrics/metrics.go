@@ -123,6 +123,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s.jobs()
 	s.routes()
 	s.exports()
+	s.drills()
 	s.raft()
 }
 
