@@ -124,7 +124,7 @@ func (s *State) planReplica(at time.Time, c *raftv1.PlanReplica) error {
 		return fmt.Errorf("%w: plan of %s needs a job, a place and a completed time that can be", ErrInvalid, key)
 	case plan.Agent != "" && !validAgent(plan.Agent):
 		return fmt.Errorf("%w: plan of %s by an agent whose id %.100q cannot be", ErrInvalid, key, plan.Agent)
-	case plan.SavepointName != "" && !(plan.Savepoint && validJob(plan.SavepointName)):
+	case plan.SavepointName != "" && (!plan.Savepoint || !validJob(plan.SavepointName)):
 		return fmt.Errorf("%w: plan of %s: %.200q is not the name of a savepoint's directory, or it is none", ErrInvalid, key, plan.SavepointName)
 	case s.Removed.has(key.Route):
 		return fmt.Errorf("%w: %s was removed, nothing is planned for it", ErrUnknownRoute, key.Route)

@@ -274,7 +274,7 @@ func comparePromotions(t *rapid.T, before, after State) {
 	switch {
 	case after.jobEpoch("prod", "orders") < before.jobEpoch("prod", "orders"):
 		t.Fatal("the job's epoch fell")
-	case is.Count == was.Count && was.State != PromotionActive && is.Promotion.State != was.State:
+	case is.Count == was.Count && was.State != PromotionActive && is.State != was.State:
 		t.Fatalf("a promotion that was %s is %s", was.State, is.State)
 	case is.Count > was.Count && is.Epoch <= before.jobEpoch("prod", "orders"):
 		t.Fatalf("promotion %d has epoch %d, the job was at %d", is.Count, is.Epoch, before.jobEpoch("prod", "orders"))
