@@ -69,6 +69,12 @@ func (c *Client) ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesRe
 	return answer, apiError(ctx, err)
 }
 
+// RemoveRoutes forgets exports and routes. Only the leader does: ErrNotLeader otherwise.
+func (c *Client) RemoveRoutes(ctx context.Context, req *ckptferryv1.RemoveRoutesRequest) (*ckptferryv1.RemoveRoutesResponse, error) {
+	answer, err := ckptferryv1.NewRouteServiceClient(c.conn).RemoveRoutes(ctx, req)
+	return answer, apiError(ctx, err)
+}
+
 // Status asks what the agent is and does.
 func (c *Client) Status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error) {
 	answer, err := ckptferryv1.NewAgentServiceClient(c.conn).GetStatus(ctx, &ckptferryv1.GetStatusRequest{})

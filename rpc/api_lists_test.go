@@ -138,3 +138,26 @@ func TestPinNamesOneReplicaAndTheLeader(t *testing.T) {
 		}
 	}
 }
+
+func TestRemovingNamesWhatIsForgotten(t *testing.T) {
+	cfg := sourceConfig(newGroup(), nil)
+	var fails error
+	cfg.Remove = func(_ context.Context, exports, routes []string, dryRun bool) ([]string, error) {
+		return []string{fmt.Sprint(exports, routes, dryRun)}, fails
+	}
+	c := dialAPI(t, serveAPI(t, cfg))
+	req := &ckptferryv1.RemoveRoutesRequest{Exports: []string{"e"}, Routes: []string{"r", "s"}, DryRun: true}
+	answer, err := c.RemoveRoutes(t.Context(), req)
+	if err != nil || !slices.Equal(answer.GetChanges(), []string{"[e] [r s] true"}) {
+		t.Errorf("RemoveRoutes = %v, %v", answer, err)
+	}
+	if _, err := c.RemoveRoutes(t.Context(), &ckptferryv1.RemoveRoutesRequest{}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("RemoveRoutes of nothing = %v", err)
+	}
+	for says, want := range map[error]error{raftstore.ErrNotLeader: ErrNotLeader, raftstore.ErrRouteBusy: ErrRefused} {
+		fails = says
+		if _, err := c.RemoveRoutes(t.Context(), req); !errors.Is(err, want) {
+			t.Errorf("RemoveRoutes = %v, want %v", err, want)
+		}
+	}
+}

@@ -130,6 +130,21 @@ func (s *api) ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesReque
 	return &ckptferryv1.ApplyRoutesResponse{Changes: changes}, nil
 }
 
+// RemoveRoutes implements ckptferryv1.RouteServiceServer.
+func (s *api) RemoveRoutes(ctx context.Context, req *ckptferryv1.RemoveRoutesRequest) (*ckptferryv1.RemoveRoutesResponse, error) {
+	switch {
+	case s.cfg.Remove == nil:
+		return s.UnimplementedRouteServiceServer.RemoveRoutes(ctx, req)
+	case len(req.GetExports()) == 0 && len(req.GetRoutes()) == 0:
+		return nil, fmt.Errorf("remove routes: %w: it names no export and no route; give at least one", ErrInvalid)
+	}
+	changes, err := s.cfg.Remove(ctx, req.GetExports(), req.GetRoutes(), req.GetDryRun())
+	if err != nil {
+		return nil, s.namesLeader(err)
+	}
+	return &ckptferryv1.RemoveRoutesResponse{Changes: changes}, nil
+}
+
 // GetStatus implements ckptferryv1.AgentServiceServer.
 func (s *api) GetStatus(context.Context, *ckptferryv1.GetStatusRequest) (*ckptferryv1.GetStatusResponse, error) {
 	from, does := s.read(), s.cfg.Agent.Status()

@@ -82,6 +82,7 @@ type api interface {
 	Replicas(ctx context.Context, req *ckptferryv1.ListReplicasRequest) (*ckptferryv1.ListReplicasResponse, error)
 	Routes(ctx context.Context) (*ckptferryv1.ListRoutesResponse, error)
 	ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesRequest) (*ckptferryv1.ApplyRoutesResponse, error)
+	RemoveRoutes(ctx context.Context, req *ckptferryv1.RemoveRoutesRequest) (*ckptferryv1.RemoveRoutesResponse, error)
 	Status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error)
 	drillAPI
 }

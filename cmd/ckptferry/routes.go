@@ -24,6 +24,7 @@ func (a *app) exportCommand() *cobra.Command {
 		a.listCommand("exports", func(all *ckptferryv1.ListRoutesResponse) error {
 			return a.printTable("EXPORT TO BASES ALSO-READABLE", exportRows(all.GetExports()))
 		}, func(all *ckptferryv1.ListRoutesResponse) { all.Routes = nil }),
+		a.exportRemoveCommand(),
 	)
 	return c
 }
@@ -38,6 +39,7 @@ func (a *app) routeCommand() *cobra.Command {
 		a.listCommand("routes", func(all *ckptferryv1.ListRoutesResponse) error {
 			return a.printTable("ROUTE FROM MODE ROOT JOBS KEEP PRIORITY RATE PATHS EPOCH", routeRows(all.GetRoutes()))
 		}, func(all *ckptferryv1.ListRoutesResponse) { all.Exports = nil }),
+		a.routePauseCommand(), a.routeResumeCommand(), a.routeRemoveCommand(),
 	)
 	return c
 }
@@ -148,6 +150,7 @@ func exportMessages(exports []config.Export) []*ckptferryv1.Export {
 var routeModes = map[string]ckptferryv1.RouteMode{
 	"continuous": ckptferryv1.RouteMode_ROUTE_MODE_CONTINUOUS,
 	"paused":     ckptferryv1.RouteMode_ROUTE_MODE_PAUSED,
+	"on_demand":  ckptferryv1.RouteMode_ROUTE_MODE_ON_DEMAND,
 }
 
 func routeMessages(routes []config.Route) []*ckptferryv1.Route {

@@ -91,15 +91,16 @@ func (c choice) wants() (wants []want, later time.Time) {
 		}
 	}
 	for _, route := range c.view.Routes() {
-		if route.Mode != raftstore.RouteContinuous || !c.pullable(route) {
+		if !c.pullable(route) {
 			continue
 		}
+		pulled := pulls(c.view, route)
 		if held, is := c.held[route.Name]; is && c.now.Before(held.until) {
 			soonest(held.until)
 			continue
 		}
 		for _, job := range c.view.RouteJobs(route.Name) {
-			if !takes(route, job) {
+			if !pulled(job) {
 				continue
 			}
 			known := c.view.JobKnown(route.Name, job)

@@ -79,9 +79,13 @@ func (t *term) room(priority int32) bool {
 
 // stopPaused ends the copies that their route doesn't want any more.
 func (t *term) stopPaused(view raftstore.View) {
+	pulled := map[string]func(job string) bool{}
 	for l, r := range t.running {
-		route, ok := view.Route(l.route)
-		if !ok || route.Mode != raftstore.RouteContinuous || !takes(route, l.job) {
+		if pulled[l.route] == nil {
+			route, _ := view.Route(l.route) // one that is gone pulls nothing
+			pulled[l.route] = pulls(view, route)
+		}
+		if !pulled[l.route](l.job) {
 			r.cancel(errPaused)
 		}
 	}
@@ -152,14 +156,19 @@ func (t *term) clearLeftover(ctx context.Context, view raftstore.View, wants []w
 		if slices.ContainsFunc(wants, func(w want) bool { return w.key == key }) {
 			continue
 		}
-		newer := newerThan(view, r)
-		if newer == "" {
-			continue // paused, or it waits after a failure: it stays what it is
+		of, fence := keyMessage(key), fenceMessage(raftstore.Fence{Epoch: view.JobEpoch(key.Route, r.Job), Attempt: r.Planned.Attempt})
+		var cmd *raftv1.Command
+		route, _ := view.Route(key.Route)
+		switch newer := newerThan(view, r); {
+		case newer != "":
+			cmd = &raftv1.Command{Op: &raftv1.Command_SupersedeReplica{SupersedeReplica: &raftv1.SupersedeReplica{
+				Key: of, Fence: fence, Reason: fmt.Sprintf("%s overtook it when another agent became the leader", newer)}}}
+		case !pulls(view, route)(r.Job): // or the route could not be removed
+			cmd = &raftv1.Command{Op: &raftv1.Command_FailReplica{FailReplica: &raftv1.FailReplica{Key: of, Fence: fence, Reason: errPaused.Error()}}}
+		default:
+			continue // it waits after a failure: it stays what it is
 		}
-		err := t.propose(ctx, &raftv1.Command{Op: &raftv1.Command_SupersedeReplica{SupersedeReplica: &raftv1.SupersedeReplica{
-			Key: keyMessage(key), Fence: fenceMessage(raftstore.Fence{Epoch: view.JobEpoch(key.Route, r.Job), Attempt: r.Planned.Attempt}),
-			Reason: fmt.Sprintf("%s overtook it when another agent became the leader", newer),
-		}}})
+		err := t.propose(ctx, cmd)
 		if err != nil && ctx.Err() == nil {
 			t.cfg.Log.Warn("an unfinished replica of an earlier leader can't be closed", "replica", key.String(), "err", err)
 		}

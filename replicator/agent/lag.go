@@ -160,8 +160,10 @@ func (l lagging) sentence(lacking []raftstore.Found) string {
 		parts = append(parts, l.silence())
 	}
 	switch n := len(lacking); {
-	case l.route.Mode != raftstore.RouteContinuous:
-		parts = append(parts, fmt.Sprintf("route %s is paused: apply it with mode continuous to go on", l.route.Name))
+	case l.route.Mode == raftstore.RouteOnDemand && !pulls(l.view, l.route)(l.job):
+		parts = append(parts, fmt.Sprintf("route %s is on demand: it copies a job while a migration moves it; plan one, or apply the route with mode continuous", l.route.Name))
+	case l.route.Mode == raftstore.RoutePaused:
+		parts = append(parts, fmt.Sprintf("route %s is paused: `ckptferry route resume %s` to go on", l.route.Name, l.route.Name))
 	case n > 0:
 		parts = append(parts, l.work(lacking[n-1], lacking))
 	case len(l.known) == 0 && !l.silent():

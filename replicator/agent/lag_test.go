@@ -196,7 +196,7 @@ func TestLag(t *testing.T) {
 			func(s *state) {
 				s.observe(noon, chkAt(1, 90*seconds))
 				s.route(raftstore.Route{Name: "prod", FromDC: "dc1", FromExport: "prod", Root: "file:/replicas", Mode: raftstore.RoutePaused})
-			}, NoReplica, -1, -1, 1, 1000, 1, -1, "route prod is paused: apply it with mode continuous"},
+			}, NoReplica, -1, -1, 1, 1000, 1, -1, "route prod is paused: `ckptferry route resume prod` to go on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,7 @@ type Route struct {
 	From     From   `yaml:"from"`
 	Root     string `yaml:"root"` // as Flink at the target names it
 	Jobs     Jobs   `yaml:"jobs"`
-	Mode     string `yaml:"mode"` // continuous (also when empty) or paused
+	Mode     string `yaml:"mode"` // continuous (also when empty), paused or on_demand
 	Keep     int32  `yaml:"keep"` // READY replicas of a job; 0: all
 	Priority int32  `yaml:"priority"`
 	Paths    string `yaml:"paths"` // absolute (also when empty) or relative
@@ -132,7 +132,7 @@ func (d *document) route(p keys, r *Route) {
 	if r.Paths == "" {
 		r.Paths = "absolute"
 	}
-	d.oneOf(p.in("mode"), r.Mode, "continuous", "paused")
+	d.oneOf(p.in("mode"), r.Mode, "continuous", "paused", "on_demand")
 	d.oneOf(p.in("paths"), r.Paths, "absolute", "relative")
 	if r.Keep < 0 {
 		d.problem(p.in("keep"), "keep: %d: want 0 (all) or more", r.Keep)

@@ -171,6 +171,9 @@ func (r *node) open() error {
 			}
 			return agent.ApplyRoutes(ctx, r.voter, exports, routes, dryRun)
 		},
+		Remove: func(ctx context.Context, exports, routes []string, dryRun bool) ([]string, error) {
+			return agent.RemoveRoutes(ctx, r.store, exports, routes, dryRun)
+		},
 		Pin: func(ctx context.Context, key raftstore.Key, pinned bool) (raftstore.Replica, error) {
 			return agent.Pin(ctx, r.store, key, pinned)
 		},

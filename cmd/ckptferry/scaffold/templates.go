@@ -81,7 +81,7 @@ routes:
     from: {dc: {{.From.DC}}, export: prod}
     root: {{printf "%q" (print .To.Storage "/replicas/prod")}}   # a directory of ckptferry's own
 #    jobs: {include: ["orders*"], exclude: ["*-test"]}
-    mode: continuous # or paused
+    mode: continuous # or paused, or on_demand: only jobs that a migration moves
     keep: 3          # READY replicas of a job at least; 0: all
 #    rate: 200MiB/s   # of all its copies together; ckptferry transfer throttle changes it, also while they run
     paths: absolute  # or relative: can be moved, for NO_CLAIM restores only
