@@ -73,12 +73,7 @@ type ServerConfig struct {
 	Forward                 *Voter       // for NewAPI: what only the leader answers is passed on to it; nil: told who leads
 	Backend                 GroupBackend // for NewGroupServer
 	Membership              Membership   // for NewAPI; nil: who belongs to the group can't be changed
-	Apply                   ApplyFunc    // for NewAPI; it may say raftstore.ErrNotLeader
-	Failover                Failover     // for NewAPI; nil: its service is not served
-	Fence                   FenceFunc    // for NewPeerServer; nil: told fences are Unimplemented
 	Remove                  RemoveFunc   // as Apply
-	Pin                     PinFunc      // for NewAPI; it may say raftstore.ErrNotLeader
-	Stores                  ReadOpener   // source files, for NewPeerServer
 	// Reached says where a place that Flink names is reached from here, where that has other names as well; nil: as
 	// it is named. Names of one place must lead to one URI. What an export has and what a peer asks are compared by it.
 	Reached     func(fsutil.URI) fsutil.URI

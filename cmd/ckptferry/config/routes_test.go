@@ -62,7 +62,7 @@ func TestMistakesInRoutesAreNamedWhereTheyStand(t *testing.T) {
 		"a route from nowhere":       {"    from: {dc: dc1, export: prod}\n", "", `7:5: routes\[0\].from.dc is missing`},
 		"a route without a root":     {"    root: hdfs://dc2/flink/replicas/prod\n", "", `7:5: routes\[0\]: root is missing`},
 		"the root of a file system":  {"hdfs://dc2/flink/replicas/prod", "hdfs://dc2/", `9:\d+: "hdfs://dc2/": name a directory`},
-		"a mode that is to come":     {"mode: paused", "mode: on_demand", `11:\d+: routes\[0\].mode: unknown "on_demand": want one of continuous, paused`},
+		"a mode that is none":        {"mode: paused", "mode: on-demand", `11:\d+: routes\[0\].mode: unknown "on-demand" \(did you mean "on_demand"\?\)`},
 		"a pattern that is none":     {`"orders*"`, `"[orders"`, `10:\d+: "\[orders" is no pattern`},
 		"fewer than no replicas":     {"keep: 3", "keep: -1", `12:\d+: keep: -1`},
 		"more than fits":             {"keep: 3", "keep: 3000000000", `12:\d+: routes\[0\].keep: "3000000000": want a whole number`},
