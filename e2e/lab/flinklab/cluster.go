@@ -201,6 +201,12 @@ func (c *Cluster) Close() error {
 	return nil
 }
 
+// REST is the address of the job manager's REST API, http://127.0.0.1:port.
+func (c *Cluster) REST() string { return c.rest }
+
+// Home is a FLINK_HOME as far as BinDir goes.
+func (c *Cluster) Home() string { return c.dir }
+
 // BinDir holds a `flink` command for this cluster: put it in front of PATH and run a start line as it was printed.
 func (c *Cluster) BinDir() string { return filepath.Join(c.dir, "bin") }
 
