@@ -12,6 +12,7 @@ import (
 
 	"github.com/ckptferry/ckptferry/fsutil"
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator/migrate"
 	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
@@ -76,6 +77,8 @@ var errorTable = []errorRow{
 	{raftstore.ErrDamaged, codes.FailedPrecondition, "RAFT_DIRECTORY_DAMAGED", ""},
 	{raftstore.ErrInUse, codes.FailedPrecondition, "RAFT_DIRECTORY_IN_USE", ""},
 
+	{migrate.ErrBlocked, codes.FailedPrecondition, "MIGRATION_BLOCKED", "`ckptferry migrate status` says how far its jobs are"},
+	{migrate.ErrNotPromoted, codes.FailedPrecondition, "REPLICA_NOT_PROMOTED", "mend that, and promote it with `ckptferry failover plan`"},
 	{promote.ErrNoJob, codes.NotFound, "JOB_UNKNOWN", "ask for the lag to see which jobs there are"},
 
 	{errStopping, codes.Unavailable, stoppingReason, "ask another agent of the datacenter"},

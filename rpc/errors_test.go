@@ -22,6 +22,7 @@ import (
 	"github.com/ckptferry/ckptferry/fsutil"
 	peerv1 "github.com/ckptferry/ckptferry/proto/ckptferry/peer/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator/migrate"
 	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
@@ -39,6 +40,7 @@ var sentinels = map[string]map[string]error{
 		"ErrUnknownMigration": raftstore.ErrUnknownMigration, "ErrMigrationEnded": raftstore.ErrMigrationEnded,
 	},
 	"../replicator/promote": {"ErrNoJob": promote.ErrNoJob},
+	"../replicator/migrate": {"ErrBlocked": migrate.ErrBlocked, "ErrNotPromoted": migrate.ErrNotPromoted},
 	"../fsutil": {
 		"ErrCorrupt": fsutil.ErrCorrupt, "ErrUnavailable": fsutil.ErrUnavailable, "ErrUnsupported": fsutil.ErrUnsupported, "ErrNoSpace": fsutil.ErrNoSpace,
 	},

@@ -26,6 +26,7 @@ var forwarded = map[string]bool{
 	ckptferryv1.ReplicaService_PinReplica_FullMethodName:           true,
 	ckptferryv1.FailoverService_RunFailover_FullMethodName:         true,
 	ckptferryv1.FailoverService_AbortFailover_FullMethodName:       true,
+	ckptferryv1.MigrationService_PlanMigration_FullMethodName:      true, // the leader has measured its copies
 	ckptferryv1.MigrationService_StartMigration_FullMethodName:     true,
 	ckptferryv1.MigrationService_SetMigrationState_FullMethodName:  true,
 	ckptferryv1.MigrationService_ReportMigrationJob_FullMethodName: true,

@@ -13,7 +13,7 @@ import (
 var healthOf = []string{
 	"", ckptferryv1.ReplicaService_ServiceDesc.ServiceName, ckptferryv1.RouteService_ServiceDesc.ServiceName,
 	ckptferryv1.AgentService_ServiceDesc.ServiceName, ckptferryv1.FailoverService_ServiceDesc.ServiceName,
-	ckptferryv1.CheckpointService_ServiceDesc.ServiceName,
+	ckptferryv1.CheckpointService_ServiceDesc.ServiceName, ckptferryv1.MigrationService_ServiceDesc.ServiceName,
 }
 
 // leaderEvery is how often it is looked whether the group has a leader.

@@ -67,6 +67,7 @@ type ServerConfig struct {
 	Agent                   Agent
 	Apply                   ApplyFunc    // for NewAPI; it may say raftstore.ErrNotLeader
 	Failover                Failover     // for NewAPI; nil: its service is not served
+	Migrations              Migrations   // for NewAPI; nil: migrations can't be made or changed
 	Fence                   FenceFunc    // for NewPeerServer; nil: told fences are Unimplemented
 	Pin                     PinFunc      // for NewAPI; it may say raftstore.ErrNotLeader
 	Stores                  ReadOpener   // source files, for NewPeerServer

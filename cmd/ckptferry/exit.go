@@ -14,8 +14,7 @@ import (
 	"github.com/ckptferry/ckptferry/rpc"
 )
 
-// Exit codes: a promise to scripts, fixed by testdata/script/exit.txtar and agentexit.txtar. 9 belongs to commands to
-// come.
+// Exit codes: a promise to scripts, fixed by testdata/script/exit.txtar and agentexit.txtar.
 const (
 	exitOK          = 0
 	exitFailed      = 1
@@ -26,6 +25,7 @@ const (
 	exitRefused     = 6   // doing it would break a promise
 	exitVerify      = 7   // missing, short or different bytes; also: the source or its _metadata is broken, or a drill failed
 	exitLag         = 8   // the lag is over the limit, or unknown
+	exitPartial     = 9   // a part of what was asked for was done, the rest refused
 	exitTimeout     = 10  // what was waited for did not come in time
 	exitSuperseded  = 11  // Flink deleted the checkpoint meanwhile: take a newer one
 	exitInterrupted = 130 // Ctrl-C

@@ -62,6 +62,7 @@ deleted the checkpoint meanwhile), 130 interrupted.`,
 	root.AddCommand(a.agentCommand(), a.configCommand(), a.initCommand())
 	root.AddCommand(a.exportCommand(), a.routeCommand(), a.statusCommand(), a.lagCommand(), a.raftCommand())
 	root.AddCommand(a.jobCommand(), a.replicaCommand(), a.transferCommand(), a.drillCommand())
+	root.AddCommand(a.migrateCommand())
 	markArgs(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		var err error

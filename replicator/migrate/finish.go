@@ -21,21 +21,30 @@ func (r *Runner) promote(ctx context.Context, of jobOf, key raftstore.Key) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return
-	case errors.Is(err, ErrNotPromoted):
-		replica := ""
-		if found, ok := r.cfg.Group.View().Replica(key); ok {
-			replica = found.URI
-		}
+	case errors.Is(err, ErrNotPromoted) && r.cfg.Now().Sub(r.readyAt(key)) > promoteWithin:
+		replica, _ := r.cfg.Group.View().Replica(key)
 		// What can't be written is decided anew.
 		_ = r.update(ctx, of, func(j *raftstore.MigrationJob) bool {
 			j.State = raftstore.MigrationJobFailed
-			j.Problem = fmt.Sprintf("the job is stopped, its last state is READY here at %s, and was not promoted: %v. Mend that and promote it (ckptferry failover plan %s), or start it again at the source", replica, err, j.Job)
+			j.Problem = fmt.Sprintf("the job is stopped, its last state is READY here at %s, and was not promoted: %v. Mend that and promote it (ckptferry failover plan %s), or start it again at the source", replica.URI, err, j.Job)
 			return true
 		})
 	default:
 		r.cfg.Log.Warn("a replica is not promoted just now", "migration", of.migration, "job", of.job, "replica", key.String(), "err", err)
+		_ = r.update(ctx, of, func(j *raftstore.MigrationJob) bool {
+			j.Problem = oneLine(fmt.Sprintf("its last state is READY here, and is not promoted yet: %v", err))
+			return j.State == raftstore.MigrationJobCopying
+		})
 		_ = sleep(ctx, time.Second)
 	}
+}
+
+// promoteWithin is how long a replica that is READY is tried to be promoted: storage that doesn't answer may come back.
+const promoteWithin = time.Minute
+
+func (r *Runner) readyAt(key raftstore.Key) time.Time {
+	replica, _ := r.cfg.Group.View().Replica(key)
+	return replica.ReadyAt
 }
 
 // hookWithin bounds a start hook: `flink run -d` of a large job takes a minute.

@@ -17,6 +17,7 @@ type Agent struct {
 	Stores      map[string]Store      `yaml:"stores"`   // by URI prefix, as Flink names it
 	Limits      Limits                `yaml:"limits"`
 	Log         Log                   `yaml:"log"`
+	Migrate     Migrate               `yaml:"migrate"`
 
 	// File is where this was read.
 	File string
@@ -97,6 +98,12 @@ type Limits struct {
 	Poll        time.Duration `yaml:"poll"`         // between two looks at an export
 	SilentAfter time.Duration `yaml:"silent_after"` // without news of a source, it counts as silent
 	LinkRate    Rate          `yaml:"link_rate"`    // of all copies of this agent together
+}
+
+// Migrate is what migrations may do on this machine.
+type Migrate struct {
+	// Hooks are the commands that may start a job once it is moved, by name: a program's whole path and its arguments.
+	Hooks map[string][]string `yaml:"hooks"`
 }
 
 // Log is what is logged, to stderr.

@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"net"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,6 +26,7 @@ func (c agentCheck) all() {
 	c.security()
 	c.stores()
 	c.limits()
+	c.hooks()
 	c.oneOf(keys{"log", "level"}, c.cfg.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf(keys{"log", "format"}, c.cfg.Log.Format, "text", "json")
 }
@@ -219,5 +221,21 @@ func (c agentCheck) limits() {
 	}
 	if l.SilentAfter <= l.Poll && l.Poll <= 24*time.Hour {
 		c.problem(keys{"limits", "silent_after"}, "limits.silent_after: %s is not longer than limits.poll, %s: every source would look silent", l.SilentAfter, l.Poll)
+	}
+}
+
+// hooks are commands that whoever may start a migration has run: which they are is said here alone.
+func (c agentCheck) hooks() {
+	for _, name := range slices.Sorted(maps.Keys(c.cfg.Migrate.Hooks)) {
+		at := keys{"migrate", "hooks", name}
+		if !namePattern.MatchString(name) {
+			c.problem(at, "migrate.hooks: %q: want letters, digits, dots, dashes and underscores, at most 63", name)
+		}
+		switch argv := c.cfg.Migrate.Hooks[name]; {
+		case len(argv) == 0:
+			c.problem(at, "%s: it is empty: name a program by its whole path, and its arguments", describe(at))
+		case !filepath.IsAbs(argv[0]):
+			c.problem(at, "%s: %q: name the program by its whole path, and a shell where you want one: [/bin/sh, -c, …]", describe(at), argv[0])
+		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/metrics"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator/agent"
+	"github.com/ckptferry/ckptferry/replicator/migrate"
 	"github.com/ckptferry/ckptferry/rpc"
 )
 
@@ -153,12 +154,17 @@ func (r *node) open() error {
 	if err != nil {
 		return err
 	}
-	stages := metrics.NewStages()
+	stages, copies := metrics.NewStages(), &migrate.Copies{}
+	migrations, err := r.migrations(copies)
+	if err != nil {
+		return fmt.Errorf("start agent: %w", err)
+	}
 	r.agent, err = agent.New(agent.Config{
 		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.voter, Reporter: r.voter, Stores: r.places, Sources: sources,
 		Poll: cfg.Limits.Poll, SilentAfter: cfg.Limits.SilentAfter, Parallel: cfg.Limits.Parallel, FilesParallel: cfg.Limits.Files,
 		LinkBytesPerSecond: int64(cfg.Limits.LinkRate),
-		Observer:           stages, Log: r.log,
+		Observer:           observers{stages, copies}, Log: r.log,
+		WhileLeading: []func(context.Context){migrations.WhileLeading},
 	})
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
@@ -179,6 +185,7 @@ func (r *node) open() error {
 		},
 		Stores: r.places, Reached: r.places.Reached, SilentAfter: r.agent.SilentAfter, TLS: tlsFiles, Log: r.log,
 	}
+	serving.Migrations = migrations
 	serving.Forward, serving.Membership = r.voter, r.store
 	serving.Backend = backend{r.store, r.agent}
 	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving), rpc.NewGroupServer(serving)}

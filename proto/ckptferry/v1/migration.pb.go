@@ -378,7 +378,9 @@ type MigrationJob struct {
 	// Where the savepoint was written, or the last checkpoint lies, at the source.
 	StoppedAt string `protobuf:"bytes,18,opt,name=stopped_at,json=stoppedAt,proto3" json:"stopped_at,omitempty"`
 	// The agent that runs the start hook, or ran it. Set before it is run: a hook is never run twice for one job.
-	StartAgent    string `protobuf:"bytes,19,opt,name=start_agent,json=startAgent,proto3" json:"start_agent,omitempty"`
+	StartAgent string `protobuf:"bytes,19,opt,name=start_agent,json=startAgent,proto3" json:"start_agent,omitempty"`
+	// How Flink is started from the replica, a shell line: flink run -s … Only in answers, from READY on.
+	StartLine     string `protobuf:"bytes,20,opt,name=start_line,json=startLine,proto3" json:"start_line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,6 +548,13 @@ func (x *MigrationJob) GetStartAgent() string {
 	return ""
 }
 
+func (x *MigrationJob) GetStartLine() string {
+	if x != nil {
+		return x.StartLine
+	}
+	return ""
+}
+
 var File_ckptferry_v1_migration_proto protoreflect.FileDescriptor
 
 const file_ckptferry_v1_migration_proto_rawDesc = "" +
@@ -563,7 +572,7 @@ const file_ckptferry_v1_migration_proto_rawDesc = "" +
 	"\n" +
 	"ended_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tendedTime\x12\x1d\n" +
 	"\n" +
-	"start_hook\x18\t \x01(\tR\tstartHook\"\xc6\x06\n" +
+	"start_hook\x18\t \x01(\tR\tstartHook\"\xe5\x06\n" +
 	"\fMigrationJob\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04wave\x18\x02 \x01(\x05R\x04wave\x125\n" +
@@ -590,7 +599,9 @@ const file_ckptferry_v1_migration_proto_rawDesc = "" +
 	"\n" +
 	"stopped_at\x18\x12 \x01(\tR\tstoppedAt\x12\x1f\n" +
 	"\vstart_agent\x18\x13 \x01(\tR\n" +
-	"startAgentB\x0e\n" +
+	"startAgent\x12\x1d\n" +
+	"\n" +
+	"start_line\x18\x14 \x01(\tR\tstartLineB\x0e\n" +
 	"\f_total_bytes*\xa1\x01\n" +
 	"\x0eMigrationState\x12\x1f\n" +
 	"\x1bMIGRATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +

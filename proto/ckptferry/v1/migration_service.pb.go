@@ -452,14 +452,15 @@ func (x *SetMigrationStateResponse) GetMigration() *Migration {
 	return nil
 }
 
-// ReportMigrationJobRequest says what an operator did.
+// ReportMigrationJobRequest says what an operator did, or knows.
 type ReportMigrationJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The migration's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The job's.
 	Job string `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
-	// COPYING: it was stopped. STARTED: it was started.
+	// COPYING: it was stopped at the source. STARTED: it was started here. ABORTED: it was not stopped although a stop was
+	// asked for, and goes on at the source.
 	State         MigrationJobState `protobuf:"varint,3,opt,name=state,proto3,enum=ckptferry.v1.MigrationJobState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
