@@ -22,7 +22,7 @@ var (
 	// file ended before its length. What was read up to then must be thrown away.
 	ErrCorrupt = errors.New("bytes are corrupt")
 	// ErrUnavailable says that the file system could not be asked or did not answer in time. The outcome of a
-	// write is unknown; asking again later may work.
+	// write is unknown; asking again later may work. It says nothing against the bytes that were read before.
 	ErrUnavailable = errors.New("file system unavailable")
 	// ErrUnsupported says that the place or the cluster works in a way that can't be read or written correctly
 	// here (an encryption zone, an erasure-coded directory, a wire protection mode). Retrying never helps.
@@ -48,7 +48,9 @@ type ReadFS interface {
 	Root() URI
 	// Open reads a file from offset (bytes) to its end. An absent file is fs.ErrNotExist, here or at the first
 	// Read. Read returns io.EOF only when every byte from offset on was delivered and none is known to be wrong;
-	// else it is ErrCorrupt, ErrUnavailable or another error, and what was read before is not to be believed.
+	// else it is ErrCorrupt, ErrUnavailable or another error, and what was read before is not to be believed. But for
+	// ErrUnavailable: then the bytes before it hold as far as could be told when they were handed out (each chunk or piece
+	// was checked, digests of what was not read to its end were not).
 	// A directory, and an offset beyond the end, are fs.ErrInvalid. ctx bounds the reading as well.
 	// A file that is replaced meanwhile is read to its end as it was, or fails: bytes of two files never mix.
 	Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
@@ -89,4 +91,12 @@ type File interface {
 	Commit(ctx context.Context) error
 	// Abort gives the file up and removes it as far as that can be done. After Commit, and again, it does nothing.
 	Abort() error
+}
+
+// Keeper is what a File may have beside its methods: a large one that was cut is worth something.
+type Keeper interface {
+	// Keep ends the writing and leaves what was written under the file's name, as far as that goes: nothing is promised to
+	// be there or durable, and all of it must be compared by whoever makes use of it. It may follow a failed Write or
+	// Commit. After Commit or Abort it does nothing, and after Keep they do nothing.
+	Keep(ctx context.Context) error
 }

@@ -282,6 +282,24 @@ func (f *hdfsFile) Abort() error {
 	return nil
 }
 
+// Keep implements Keeper. A file whose writer is well is completed: a short one, which anybody can read. Else it stays open,
+// and its finished blocks can be read as those of a file being written (OpenPrefix) until it is removed. Its lease is this
+// client's, or nobody's after a crash; no one appends to it.
+func (f *hdfsFile) Keep(ctx context.Context) error {
+	if f.done {
+		return nil
+	}
+	if f.err == nil && f.Commit(ctx) == nil {
+		return nil
+	}
+	f.err, f.done = fs.ErrClosed, true
+	f.stop()
+	f.conns.closeAll()
+	f.dropWriter()
+	f.fs.cluster.paths.end(f.path)
+	return nil
+}
+
 // dropWriter ends the client's goroutines for the file.
 func (f *hdfsFile) dropWriter() {
 	if f.finishing == nil {

@@ -325,6 +325,16 @@ func (f *memoryFile) Abort() error {
 	return nil
 }
 
+// Keep implements Keeper.
+func (f *memoryFile) Keep(context.Context) error {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if !f.done {
+		f.err, f.done = fs.ErrClosed, true
+	}
+	return nil
+}
+
 // CrashClone is a copy as a power loss would leave it at worst: bytes that were not committed and names that were
 // not renamed into place are gone. m stays as it is, and the two share nothing.
 func (m *Memory) CrashClone() *Memory {

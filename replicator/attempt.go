@@ -64,6 +64,13 @@ func (a *attempt) begin(ctx context.Context) error {
 	if err := writeFile(ctx, a.dst, written{tmp: a.tmp("mark"), name: a.tmp(a.working)}); err != nil {
 		return err
 	}
+	now, err := a.now(ctx)
+	if err == nil {
+		err = removePartials(ctx, a.dst, now, nil)
+	}
+	if err != nil {
+		return err
+	}
 	other, err := a.other(ctx, func(mark string) bool { return mark == a.givingUp })
 	if err != nil {
 		return err

@@ -69,7 +69,9 @@ func (c *copier) bringTogether(ctx context.Context, target fsutil.AllRenamer, ba
 	}
 	var missing []int
 	for _, i := range batch {
-		if there, err := c.isThere(ctx, i); err != nil {
+		if _, ok := c.origins[i]; ok {
+			rest = append(rest, i) // no link is waited for
+		} else if there, err := c.isThere(ctx, i); err != nil {
 			rest = append(rest, i)
 		} else if there {
 			c.brought(i, true)

@@ -28,7 +28,11 @@ type copier struct {
 	journal *journal
 	limits  []*Limit
 	buffers *bufferPool
-	mended  sync.Map // file of the plan → the READY replica that it was missing or damaged in
+	// partials are what lies at the target of large files, by the name that they are to have.
+	partials map[string][]partialRecord
+	origins  map[int]origin // of files of the plan
+	spent    []bool         // of files of the plan: the origin was no use
+	mended   sync.Map       // file of the plan → the READY replica that it was missing or damaged in
 }
 
 // mendedWarning names the files that READY replicas had lost, empty when there were none.
@@ -80,7 +84,8 @@ func (c *copier) run(ctx context.Context) error {
 func (c *copier) bring(ctx context.Context, i int) error {
 	f, meter := &c.plan.files[i], c.plan.req.Meter
 	there, looked := false, false
-	err := retrying(ctx, meter, func(try int) (err error) {
+	large := &largeCopy{c: c, i: i, seen: c.partials[f.target]}
+	err := retryingWhileMoving(ctx, meter, large.moved, func(try int) (err error) {
 		if !looked {
 			if there, err = c.isThere(ctx, i); err != nil {
 				return err
@@ -90,8 +95,15 @@ func (c *copier) bring(ctx context.Context, i int) error {
 		if there {
 			return nil
 		}
+		if local, err := c.bringFromOrigin(ctx, i, try); local || err != nil {
+			return err
+		}
+		if c.isLarge(i) {
+			return large.copy(ctx)
+		}
 		return c.copyOnce(ctx, i, try)
 	})
+	large.end(ctx, err)
 	switch {
 	case errors.Is(err, errExtra):
 		f.target = "" // left out of the replica
@@ -171,8 +183,9 @@ type fileCopy struct {
 	tmp string
 	w   fsutil.File // until commit
 	crc CRC         // of the bytes read at the source
-	// counted is how many bytes the meter has; given back when the copy fails.
+	// counted is how many bytes were written, and the meter has; given back when the copy fails.
 	counted int64
+	broken  bool // w has failed
 }
 
 // copyOnce writes the file under a temporary name, reads it back, and renames it to its own.
@@ -180,16 +193,22 @@ func (c *copier) copyOnce(ctx context.Context, i, try int) error {
 	buf := c.buffers.get()
 	defer c.buffers.put(buf)
 	cp, err := c.write(ctx, i, c.attempt.tmp(strconv.Itoa(i)+"-"+strconv.Itoa(try)), *buf)
-	if err == nil {
-		err = c.commit(ctx, cp)
+	if err != nil {
+		return err
 	}
+	return c.settle(ctx, cp, *buf)
+}
+
+// settle makes a copy durable, reads it back, and gives it its own name.
+func (c *copier) settle(ctx context.Context, cp *fileCopy, buf []byte) error {
+	err := c.commit(ctx, cp)
 	if err == nil {
-		err = c.compare(ctx, cp, *buf)
+		err = c.compare(ctx, cp, buf)
 	}
 	if err != nil {
 		return err
 	}
-	f := &c.plan.files[i]
+	f := &c.plan.files[cp.i]
 	if err := c.dst.Rename(ctx, cp.tmp, f.target); err != nil {
 		c.uncount(cp)
 		return fmt.Errorf("rename %s to %s: %w", cp.tmp, c.dst.Root().Join(f.target), err)
@@ -225,7 +244,7 @@ func (c *copier) fill(ctx context.Context, cp *fileCopy, open func(context.Conte
 	if cp.w, err = c.dst.Create(ctx, cp.tmp); err != nil {
 		return fmt.Errorf("copy %s: %w", f.source, err)
 	}
-	if cp.crc, cp.counted, err = c.stream(ctx, cp.w, r, streamed{file: f, buf: buf}); err != nil {
+	if err = c.stream(ctx, cp, streamed{from: r, buf: buf}); err != nil {
 		c.uncount(cp)
 		return errors.Join(err, cp.w.Abort())
 	}
@@ -284,49 +303,68 @@ func (c *copier) mayReplace(ctx context.Context, i int, crc CRC, buf []byte) err
 }
 
 type streamed struct {
-	file *planFile
+	from io.Reader // at byte counted of the file
 	buf  []byte
+	// point, if set, is called whenever another `every` bytes are written, counted from the file's start.
+	every int64
+	point func()
 }
 
 // stream copies the file's bytes and computes their CRC32C. It reads to the end of the file also where only the
 // beginning is copied (a merged file): the file system says only there whether the bytes were right.
-func (c *copier) stream(ctx context.Context, w io.Writer, r io.Reader, s streamed) (crc CRC, counted int64, err error) {
-	var sum uint32
-	meter, left := c.plan.req.Meter, s.file.bytes
+func (c *copier) stream(ctx context.Context, cp *fileCopy, s streamed) error {
+	f, meter := &c.plan.files[cp.i], c.plan.req.Meter
 	for {
-		n, err := r.Read(s.buf)
+		n, err := s.from.Read(s.buf)
 		if err := takeAll(ctx, c.limits, n); err != nil {
-			return 0, counted, err
+			return err
 		}
 		if n > 0 {
 			meter.marks.first.setFirst()
 		}
 		meter.BytesCopied.Add(int64(n))
-		if int64(n) > left && !s.file.segment {
+		left := f.bytes - cp.counted
+		if int64(n) > left && !f.segment {
 			err := errors.New("it is longer than when the copy was planned, somebody writes to it: run again")
-			return 0, counted, fmt.Errorf("read %s: %w", s.file.source, s.file.sourceError(err))
+			return fmt.Errorf("read %s: %w", f.source, f.sourceError(err))
 		}
-		part := s.buf[:min(int64(n), left)]
-		if len(part) > 0 {
-			sum = crc32.Update(sum, castagnoli, part)
-			if _, err := w.Write(part); err != nil {
-				return 0, counted, fmt.Errorf("write the copy of %s: %w", s.file.source, err)
+		for part := s.buf[:min(int64(n), left)]; len(part) > 0; {
+			piece := part
+			if s.point != nil {
+				piece = part[:min(int64(len(part)), s.every-cp.counted%s.every)]
 			}
-			left -= int64(len(part))
-			counted += int64(len(part))
-			meter.BytesDone.Add(int64(len(part)))
+			if err := c.put(cp, piece); err != nil {
+				return err
+			}
+			if s.point != nil && cp.counted%s.every == 0 {
+				s.point()
+			}
+			part = part[len(piece):]
 		}
+		left = f.bytes - cp.counted
 		switch {
 		case err == io.EOF && left > 0:
-			err := fmt.Errorf("it ended %d bytes before the %d that it had when the copy was planned: %w", left, s.file.bytes, fsutil.ErrCorrupt)
-			return 0, counted, fmt.Errorf("read %s: %w", s.file.source, s.file.sourceError(err))
+			err := fmt.Errorf("it ended %d bytes before the %d that it had when the copy was planned: %w", left, f.bytes, fsutil.ErrCorrupt)
+			return fmt.Errorf("read %s: %w", f.source, f.sourceError(err))
 		case err == io.EOF:
 			meter.marks.last.set()
-			return CRC(sum), counted, nil
+			return nil
 		case err != nil:
-			return 0, counted, fmt.Errorf("read %s: %w", s.file.source, s.file.sourceError(err))
+			return fmt.Errorf("read %s: %w", f.source, f.sourceError(err))
 		}
 	}
+}
+
+// put writes bytes of a copy.
+func (c *copier) put(cp *fileCopy, b []byte) error {
+	if _, err := cp.w.Write(b); err != nil {
+		cp.broken = true
+		return fmt.Errorf("write the copy of %s: %w", c.plan.files[cp.i].source, err)
+	}
+	cp.crc = CRC(crc32.Update(uint32(cp.crc), castagnoli, b))
+	cp.counted += int64(len(b))
+	c.plan.req.Meter.BytesDone.Add(int64(len(b)))
+	return nil
 }
 
 // sourceError marks that a file is gone at the source (the same error at the target means something else), and that

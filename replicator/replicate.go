@@ -171,6 +171,8 @@ func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
 	meter.enter(PhaseCopy)
 	c := &copier{plan: r.plan, mine: r.mine, dst: r.dst, known: r.known, attempt: a, journal: startJournal(ctx, a, r.plan),
 		limits: append([]*Limit{NewLimit(r.req.BytesPerSecond)}, r.req.Limits...), buffers: newBufferPool(r.req.Parallel)}
+	c.partials = c.findPartials(ctx)
+	c.origins, c.spent = r.findOrigins(ctx), make([]bool, len(r.plan.files))
 	err := c.run(ctx)
 	journalErr := c.journal.close()
 	if err != nil {
@@ -246,6 +248,9 @@ func (r *run) hideExclusive(ctx context.Context, a *attempt) {
 		return
 	}
 	name := r.plan.layout.name()
+	if now, err := a.now(ctx); err == nil {
+		_ = removePartials(ctx, r.dst, now, func(p partialRecord) bool { return strings.Contains("/"+p.Name, "/"+name+"/") })
+	}
 	if there, err := exists(ctx, r.dst, path.Join(name, metadataName)); err != nil || there {
 		return // READY from an earlier run: not ours to take away
 	}
@@ -265,6 +270,7 @@ func (r *run) fill(res *Result) {
 	m := r.req.Meter
 	res.FilesSkipped = int(m.FilesSkipped.Load())
 	res.BytesCopied = m.BytesCopied.Load()
+	res.BytesLocal = m.BytesLocal.Load()
 	res.Duration = time.Since(r.began)
 	res.Seconds = res.Duration.Seconds()
 	if r.plan == nil {

@@ -38,9 +38,13 @@ type Request struct {
 	// SourceOpener opens the source's places where they are another datacenter's, which may give its places the same
 	// names as this one. Nil: the Opener that opens the target opens them too.
 	SourceOpener ReadOpener
-	Maps         PrefixMaps
-	Paths        PathMode   // zero: PathsAbsolute
-	Verify       VerifyMode // zero: VerifyAll
+	// Origins, if set, opens places of this datacenter's that the source's files may have been copied from, for reading: the
+	// manifests beside the source's files name them. What is still there is not read at the source. It must open nothing but
+	// what this datacenter lets others read, since the other one says the names. Nothing is ever written there.
+	Origins ReadOpener
+	Maps    PrefixMaps
+	Paths   PathMode   // zero: PathsAbsolute
+	Verify  VerifyMode // zero: VerifyAll
 	// Share, if set, has the run copy and read back only its files, put them on record for whoever publishes, and end as
 	// StatusCopied. Nothing is visible of it.
 	Share *Share
@@ -52,7 +56,9 @@ type Request struct {
 	// BytesPerSecond bounds what is read from the source; zero: no bound.
 	BytesPerSecond int64
 	// Limits bound it too, each together with whatever else shares it, and may be changed while the copy runs.
-	Limits []*Limit
+	Limits      []*Limit
+	partials    partialRule // zero: largeBytes
+	originsFrom int64       // zero: originsFrom
 	// Meter, if set, is kept up to date for whoever shows progress.
 	Meter *Meter
 }
@@ -78,6 +84,12 @@ func (r Request) withDefaults() (Request, error) {
 	}
 	if r.Parallel == 0 {
 		r.Parallel = DefaultParallel
+	}
+	if r.partials == (partialRule{}) {
+		r.partials = partialRule{from: largeBytes, every: largeBytes}
+	}
+	if r.originsFrom == 0 {
+		r.originsFrom = originsFrom
 	}
 	if r.Meter == nil {
 		r.Meter = &Meter{}
@@ -122,6 +134,8 @@ type Meter struct {
 	// BytesDone counts towards Bytes; BytesCopied is the part that was read at the source in this run (a file that
 	// is copied again after an error counts again).
 	BytesDone, BytesCopied atomic.Int64
+	// BytesLocal is the part that was read in this datacenter instead.
+	BytesLocal atomic.Int64
 	// Retries counts files that were started again after an error that may pass.
 	Retries atomic.Int64
 
@@ -130,7 +144,7 @@ type Meter struct {
 
 // reset begins a run: a meter counts one run, also when it is used for the next.
 func (m *Meter) reset() {
-	for _, n := range []*atomic.Int64{&m.Files, &m.Bytes, &m.FilesDone, &m.FilesSkipped, &m.FilesCopied, &m.BytesDone, &m.BytesCopied, &m.Retries} {
+	for _, n := range []*atomic.Int64{&m.Files, &m.Bytes, &m.FilesDone, &m.FilesSkipped, &m.FilesCopied, &m.BytesDone, &m.BytesCopied, &m.BytesLocal, &m.Retries} {
 		n.Store(0)
 	}
 	m.marks.reset()
@@ -166,6 +180,8 @@ type Result struct {
 	FilesSkipped int    `json:"files_skipped"`
 	Bytes        int64  `json:"bytes"`        // of all files, _metadata included
 	BytesCopied  int64  `json:"bytes_copied"` // read at the source
+	// BytesLocal were read where the source's files had been copied from, in this datacenter.
+	BytesLocal int64 `json:"bytes_local,omitempty"`
 	// BytesToCopy is what a dry run found missing at the target.
 	BytesToCopy int64    `json:"bytes_to_copy,omitempty"`
 	Warnings    []string `json:"warnings"`

@@ -26,13 +26,23 @@ var errReadBack = fmt.Errorf("%w: read back", ErrVerify)
 // retrying calls try, with 1, 2, …, until it succeeds, or its error can't pass, or has not passed for long enough.
 // meter counts the repetitions.
 func retrying(ctx context.Context, meter *Meter, try func(n int) error) error {
+	return retryingWhileMoving(ctx, meter, func() int64 { return 0 }, try)
+}
+
+// retryingWhileMoving is retrying, where each try that has moved something counts as the first: over a link that breaks
+// again and again a large file still gets to its end.
+func retryingWhileMoving(ctx context.Context, meter *Meter, moved func() int64, try func(n int) error) error {
 	began, wait := time.Now(), retryFirst
+	before, first := moved(), 1
 	for n := 1; ; n++ {
 		err := try(n)
+		if now := moved(); now > before {
+			began, wait, before, first = time.Now(), retryFirst, now, n
+		}
 		if err == nil || !mayPass(err) || ctx.Err() != nil {
 			return err
 		}
-		if n >= retryTries && time.Since(began) > retryFor {
+		if n-first+1 >= retryTries && time.Since(began) > retryFor {
 			return fmt.Errorf("after %d tries in %s: %w", n, time.Since(began).Round(time.Second), err)
 		}
 		meter.Retries.Add(1)

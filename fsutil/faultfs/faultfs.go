@@ -41,6 +41,7 @@ const (
 	Write  Op = "write"
 	Commit Op = "commit"
 	Abort  Op = "abort"
+	Keep   Op = "keep"
 	Rename Op = "rename"
 	Remove Op = "remove"
 )

@@ -117,6 +117,21 @@ func (w *file) Commit(ctx context.Context) error {
 	return nil
 }
 
+// Keep implements fsutil.Keeper; a file that can't be kept is aborted.
+func (w *file) Keep(ctx context.Context) error {
+	if w.done {
+		return nil
+	}
+	_, err := w.f.call(ctx, Call{Op: Keep, Name: w.name}, func() error {
+		if keeper, ok := w.w.(fsutil.Keeper); ok {
+			return keeper.Keep(ctx)
+		}
+		return w.w.Abort()
+	})
+	w.err, w.done = fs.ErrClosed, true
+	return err
+}
+
 func (w *file) Abort() error {
 	if w.done {
 		return nil

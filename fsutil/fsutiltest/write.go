@@ -2,10 +2,13 @@ package fsutiltest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"testing"
+
+	"github.com/ckptferry/ckptferry/fsutil"
 )
 
 var writeTests = map[string]func(*testing.T, Place){
@@ -16,7 +19,8 @@ var writeTests = map[string]func(*testing.T, Place){
 	"create below a file is refused":                            testCreateBelowFile,
 	"abort leaves nothing under the name":                       testAbort,
 	"after commit the file is closed":                           testAfterCommit,
-	"remove":                                                    testRemove,
+	"a file that is kept stays as far as it came":               testKeep,
+	"remove": testRemove,
 }
 
 // bigBytes is more than any buffer on the way, and no multiple of one.
@@ -107,6 +111,37 @@ func testAbort(t *testing.T, p Place) {
 	}
 	put(t, p.FS, "d/f", []byte("the next try"))
 	wantContent(t, p.Reopen(t), "d/f", []byte("the next try"))
+}
+
+func testKeep(t *testing.T, p Place) {
+	want := content(5, 3<<20)
+	w := create(t, p.FS, "d/f")
+	keeper, ok := w.(fsutil.Keeper)
+	if !ok {
+		t.Skip("files can't be kept here")
+	}
+	if _, err := w.Write(want); err != nil {
+		t.Fatal(err)
+	}
+	if err := keeper.Keep(t.Context()); err != nil {
+		t.Fatalf("Keep = %v", err)
+	}
+	_, err := w.Write([]byte("x"))
+	wantErr(t, "Write after Keep", err, fs.ErrClosed)
+	wantErr(t, "Commit after Keep", w.Commit(t.Context()), fs.ErrClosed)
+	if err := errors.Join(w.Abort(), keeper.Keep(t.Context())); err != nil {
+		t.Errorf("Abort and Keep after Keep = %v", err)
+	}
+	wantContent(t, p.Reopen(t), "d/f", want)
+	if err := p.FS.Remove(t.Context(), "d/f"); err != nil {
+		t.Errorf("Remove of what was kept = %v", err)
+	}
+	put(t, p.FS, "d/f", []byte("another"))
+	if w, err := p.FS.Create(t.Context(), "d/g"); err != nil {
+		t.Error(err)
+	} else if err := errors.Join(w.Commit(t.Context()), w.(fsutil.Keeper).Keep(t.Context())); err != nil {
+		t.Errorf("Keep after Commit = %v", err)
+	}
 }
 
 func testAfterCommit(t *testing.T, p Place) {

@@ -77,7 +77,7 @@ func (t *term) copyOne(ctx, term context.Context, w want) (o outcome) {
 	}
 	switch o.kind {
 	case endedReady:
-		log.Info("ready", "replica", res.Replica, "files", res.ManifestFiles, "bytes", res.ManifestBytes, "bytes_copied", res.BytesCopied, "took", res.Duration)
+		log.Info("ready", "replica", res.Replica, "files", res.ManifestFiles, "bytes", res.ManifestBytes, "bytes_copied", res.BytesCopied, "bytes_local", res.BytesLocal, "took", res.Duration)
 	case endedSuperseded, endedStopped:
 		log.Info("given up", "status", o.kind.status(), "err", o.err)
 	default:
@@ -99,7 +99,7 @@ func (t *term) request(w want, tr *transfer) (replicator.Request, error) {
 	req := replicator.Request{
 		Source: source, Target: root, SourceOpener: t.cfg.Sources[w.route.FromDC].Open(w.route.FromExport),
 		Verify: t.cfg.Verify, Parallel: t.agent.tuned.Load().FilesParallel, Meter: &tr.meter,
-		Limits: t.agent.limitsOf(w.route.Name),
+		Limits: t.agent.limitsOf(w.route.Name), Origins: newOrigins(t.cfg.Group.View(), t.cfg.Stores),
 	}
 	if w.route.Relative {
 		req.Paths = replicator.PathsRelative

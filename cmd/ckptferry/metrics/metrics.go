@@ -108,7 +108,6 @@ var stateNames = map[agent.LagState]string{
 var statusNames = map[raftstore.Status]string{
 	raftstore.StatusPlanned: "planned", raftstore.StatusCopying: "copying", raftstore.StatusReady: "ready",
 	raftstore.StatusRetiring: "retiring", raftstore.StatusSuperseded: "superseded", raftstore.StatusFailed: "failed",
-	raftstore.StatusQuarantined: "quarantined",
 }
 
 // collector reads the agent at each scrape.
