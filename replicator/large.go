@@ -173,7 +173,8 @@ func (l *largeCopy) begin(ctx context.Context, buf []byte) error {
 			return err
 		}
 	}
-	if best.Left {
+	// Its own record first: a crash in between must not lose what was taken over.
+	if len(points) > 0 && l.record(ctx, l.rec) == nil && best.Left {
 		l.remove(ctx, best)
 	}
 	return nil
