@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -421,15 +422,16 @@ func TestARunAtAnyMomentOfASweepLeavesNoReplicaThatIsNotWhole(t *testing.T) {
 
 // meanwhile does something at the n-th operation on the target, counted from 1; over tells whether there were fewer.
 func (w *world) meanwhile(n int, do func()) (over func() bool) {
-	count, done := 0, false
+	var count atomic.Int64
+	var done atomic.Bool
 	w.here.Inject(always(func(context.Context, faultfs.Call) error {
-		if count++; count == n && !done {
-			done = true
+		if count.Add(1) == int64(n) {
+			done.Store(true)
 			do()
 		}
 		return nil
 	}))
-	return func() bool { return !done }
+	return func() bool { return !done.Load() }
 }
 
 func TestAQuarantinedReplicaIsNotVisibleAndIsMendedByTheNextRun(t *testing.T) {
