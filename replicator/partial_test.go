@@ -266,6 +266,23 @@ func TestWhatIsLeftOfASupersededCheckpoint(t *testing.T) {
 	})
 }
 
+func TestASweepRemovesWhatWasCutADayAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.killed(t, w.largeRequest(t))
+		for _, want := range []bool{true, false} {
+			s, _, err := NewSweeper(t.Context(), w.targetFS(t), SweepConfig{})
+			if err == nil {
+				err = s.RemoveDeadAttempts(t.Context())
+			}
+			if left := w.partialFiles(t); err != nil || (len(left) > 0) != want {
+				t.Errorf("left: %v, %v; want some: %v", left, err, want)
+			}
+			_ = pause(t.Context(), staleAttempt)
+		}
+	})
+}
+
 func TestAFullDiskIsNotKeptFull(t *testing.T) {
 	w := newWorld()
 	req := w.largeRequest(t)

@@ -320,8 +320,12 @@ func (s *Sweeper) removeOldEmpty(ctx context.Context, dir string) error {
 	return removeEmpty(ctx, s.dst, dir)
 }
 
-// RemoveDeadAttempts removes the directories of runs that nothing was heard of for a day.
+// RemoveDeadAttempts removes the directories of runs that nothing was heard of for a day, and large files that were cut as
+// long ago.
 func (s *Sweeper) RemoveDeadAttempts(ctx context.Context) error {
+	if err := removePartials(ctx, s.dst, s.now, nil); err != nil {
+		return fmt.Errorf("remove partial files: %w", err)
+	}
 	infos, err := s.dst.List(ctx, path.Join(ownDir, "tmp"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
