@@ -159,6 +159,9 @@ func (s *api) GetStatus(context.Context, *ckptferryv1.GetStatusRequest) (*ckptfe
 		problems[r.Route] = r.Problem
 	}
 	for _, r := range from.view.Routes() {
+		if problems[r.Name] == "" {
+			problems[r.Name] = agent.Failing(s.cfg.Group.View(), r)
+		}
 		answer.Routes = append(answer.Routes, &ckptferryv1.RouteStatus{
 			Route: r.Name, JobCount: proto.Int64(int64(len(from.view.RouteJobs(r.Name)))), SourceSeenTime: timeMessage(from.view.SeenAt(r.Name)),
 			Problem: problems[r.Name],

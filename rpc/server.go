@@ -162,7 +162,7 @@ func newServer(cfg ServerConfig, more ...grpc.ServerOption) *Server {
 			s.tlsErr = err
 			certs = &certificates{files: *cfg.TLS, log: cfg.Log}
 		}
-		creds = logsHandshakes{credentials.NewTLS(certs.server(nil)), cfg.Log}
+		creds = logsHandshakes{credentials.NewTLS(certs.server(nil)), cfg.Log, newSeldom()}
 	}
 	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(creds),

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -222,19 +224,66 @@ func (t TLS) person() (*tls.Config, error) {
 // logsHandshakes tells the log why a connection was refused, which gRPC keeps to itself.
 type logsHandshakes struct {
 	credentials.TransportCredentials
-	log *slog.Logger
+	log  *slog.Logger
+	told *seldom
+}
+
+// toldEvery is how often the refusals of one host are told: a peer with a wrong certificate tries again each second.
+const toldEvery = time.Minute
+
+// seldom remembers when a host was told of, and how often it was not since.
+type seldom struct {
+	mu    sync.Mutex
+	hosts map[string]*lastTold
+}
+
+type lastTold struct {
+	at     time.Time
+	untold int
+}
+
+func newSeldom() *seldom { return &seldom{hosts: map[string]*lastTold{}} }
+
+// toldMost bounds how many hosts are remembered.
+const toldMost = 1000
+
+// due says whether a host's refusal is to be told now, and how many were not since the last.
+func (s *seldom) due(host string, now time.Time) (untold int, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.hosts[host]
+	switch {
+	case last == nil && len(s.hosts) >= toldMost:
+		maps.DeleteFunc(s.hosts, func(_ string, l *lastTold) bool { return now.Sub(l.at) >= toldEvery })
+		if len(s.hosts) >= toldMost {
+			return 0, false
+		}
+	case last != nil && now.Sub(last.at) < toldEvery:
+		last.untold++
+		return 0, false
+	case last != nil:
+		untold = last.untold
+	}
+	s.hosts[host] = &lastTold{at: now}
+	return untold, true
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (l logsHandshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := l.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
-		l.log.Warn("refused a connection", "from", raw.RemoteAddr(), "err", err)
+		host := raw.RemoteAddr().String()
+		if name, _, cut := net.SplitHostPort(host); cut == nil {
+			host = name
+		}
+		if untold, due := l.told.due(host, time.Now()); due {
+			l.log.Warn("refused a connection", "from", raw.RemoteAddr(), "err", err, "more_since_the_last_line", untold)
+		}
 	}
 	return conn, info, err
 }
 
 // Clone implements credentials.TransportCredentials.
 func (l logsHandshakes) Clone() credentials.TransportCredentials {
-	return logsHandshakes{l.TransportCredentials.Clone(), l.log}
+	return logsHandshakes{l.TransportCredentials.Clone(), l.log, l.told}
 }

@@ -35,6 +35,8 @@ type want struct {
 	found   raftstore.Found
 	key     raftstore.Key
 	attempt uint64
+	failed  failure // of the attempts before
+	held    failure // of the route
 }
 
 // keyOf is the identity of a checkpoint's replica.
@@ -174,7 +176,7 @@ func (c choice) next(l lane, known []raftstore.Found) (w *want, later time.Time)
 			}
 			return nil, later
 		}
-		return &want{lane: l, found: f, key: key, attempt: r.Planned.Attempt + 1}, later
+		return &want{lane: l, found: f, key: key, attempt: r.Planned.Attempt + 1, failed: c.failures[key], held: c.held[l.route]}, later
 	}
 	return nil, later
 }

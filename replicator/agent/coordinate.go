@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -19,6 +18,9 @@ type running struct {
 	want   want
 	cancel context.CancelCauseFunc
 }
+
+// overtook ends the reason of what was given up for a newer checkpoint, which is named before it.
+const overtook = " overtook it when another agent became the leader"
 
 // errPaused ends the copies of a route that pulls nothing any more.
 var errPaused = errors.New("the route is paused, or takes this job no longer: what was copied is kept, and used when it goes on")
@@ -162,7 +164,7 @@ func (t *term) clearLeftover(ctx context.Context, view raftstore.View, wants []w
 		switch newer := newerThan(view, r); {
 		case newer != "":
 			cmd = &raftv1.Command{Op: &raftv1.Command_SupersedeReplica{SupersedeReplica: &raftv1.SupersedeReplica{
-				Key: of, Fence: fence, Reason: fmt.Sprintf("%s overtook it when another agent became the leader", newer)}}}
+				Key: of, Fence: fence, Reason: newer + overtook}}}
 		case !pulls(view, route)(r.Job): // or the route could not be removed
 			cmd = &raftv1.Command{Op: &raftv1.Command_FailReplica{FailReplica: &raftv1.FailReplica{Key: of, Fence: fence, Reason: errPaused.Error()}}}
 		default:

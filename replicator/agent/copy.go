@@ -72,7 +72,7 @@ func (t *term) copyOne(ctx, term context.Context, w want) (o outcome) {
 	log.Info("copying", "source", w.found.URI, "replica", uri)
 	res, err := replicator.Replicate(ctx, t.cfg.Stores, req)
 	o = judge(ctx, w, res, err)
-	if err := t.propose(term, o.command(fence, res)); err != nil {
+	if err := t.propose(term, o.command(fence, res, t.cfg.Now())); err != nil {
 		return t.unrecorded(term, w, err)
 	}
 	switch o.kind {
@@ -156,7 +156,7 @@ func (k ending) status() raftstore.Status {
 }
 
 // command is what the state is told of the outcome.
-func (o outcome) command(fence raftstore.Fence, res replicator.Result) *raftv1.Command {
+func (o outcome) command(fence raftstore.Fence, res replicator.Result, now time.Time) *raftv1.Command {
 	key, of := keyMessage(o.want.key), fenceMessage(fence)
 	switch o.kind.status() {
 	case raftstore.StatusReady:
@@ -168,7 +168,21 @@ func (o outcome) command(fence raftstore.Fence, res replicator.Result) *raftv1.C
 	case raftstore.StatusSuperseded:
 		return &raftv1.Command{Op: &raftv1.Command_SupersedeReplica{SupersedeReplica: &raftv1.SupersedeReplica{Key: key, Fence: of, Reason: short(o.err.Error())}}}
 	}
-	return &raftv1.Command{Op: &raftv1.Command_FailReplica{FailReplica: &raftv1.FailReplica{Key: key, Fence: of, Reason: short(o.err.Error())}}}
+	return &raftv1.Command{Op: &raftv1.Command_FailReplica{FailReplica: &raftv1.FailReplica{Key: key, Fence: of, Reason: short(o.err.Error()) + o.again(now)}}}
+}
+
+// again says when the checkpoint is tried next, as ended will decide; empty when that has no time.
+func (o outcome) again(now time.Time) string {
+	var next failure
+	switch o.kind {
+	case endedFailed:
+		next = o.want.failed.again(now)
+	case endedHeld:
+		next = o.want.held.again(now)
+	default:
+		return ""
+	}
+	return ". The next try is not before " + next.until.UTC().Format(time.RFC3339)
 }
 
 func factsMessage(f replicator.RestoreFacts) *ckptferryv1.RestoreFacts {

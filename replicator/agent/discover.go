@@ -225,7 +225,7 @@ func (j *jobDir) poll(ctx context.Context, from fsutil.ReadFS, look looker) {
 		j.problems = append(j.problems, err)
 		return
 	}
-	there := make(map[string]bool, len(infos))
+	there, flat := make(map[string]bool, len(infos)), false
 	for _, fi := range infos {
 		if !fi.IsDir {
 			continue
@@ -248,6 +248,13 @@ func (j *jobDir) poll(ctx context.Context, from fsutil.ReadFS, look looker) {
 			}
 			c.life = fi.ModTime
 			j.problems = append(j.problems, c.poll(ctx, from, look, seenDir{fi.ModTime, look.now})...)
+		default:
+			if _, chk := checkpointID(fi.Name); chk && !flat {
+				flat = true
+				j.problems = append(j.problems, fmt.Errorf("%s lies directly below the job's directory and is not replicated: Flink wrote it with execution.checkpointing.create-subdir "+
+					"(state.checkpoints.create-subdir before 2.0) set to false, and then nothing tells what one life of the job wrote from what the next did; set it to true, or leave it out: %w",
+					from.Root().Join(path.Join(j.dir, fi.Name)), fsutil.ErrUnsupported))
+			}
 		}
 	}
 	for name := range j.ids {

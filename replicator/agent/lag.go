@@ -169,6 +169,9 @@ func (l lagging) sentence(lacking []raftstore.Found) string {
 	case len(l.known) == 0 && !l.silent():
 		parts = append(parts, "the source has no checkpoint of this job")
 	}
+	if warning := l.overtaken(); warning != "" {
+		parts = append(parts, warning)
+	}
 	return strings.Join(parts, "; ")
 }
 
@@ -198,7 +201,7 @@ func (l lagging) work(newest raftstore.Found, lacking []raftstore.Found) string 
 	case !planned:
 		return fmt.Sprintf("%s (%s) waits for its turn, found %s ago: other copies of the same or a higher priority go first", label(newest), bytesText(newest.Bytes), rounded(l.since(newest.CompletedAt)))
 	case r.Status == raftstore.StatusFailed:
-		return fmt.Sprintf("%s failed, attempt %d: %s. It is tried again by itself", label(newest), r.Planned.Attempt, r.Reason)
+		return fmt.Sprintf("%s failed, attempt %d: %s. It is tried again by itself", label(newest), r.Planned.Attempt, strings.TrimSuffix(r.Reason, "."))
 	case r.Status == raftstore.StatusSuperseded:
 		return fmt.Sprintf("%s was given up: %s. The next checkpoint is taken when it is found; if this repeats, raise Flink's state.checkpoints.num-retained", label(newest), r.Reason)
 	}
