@@ -216,6 +216,18 @@ routes:
 			t.Errorf("grpcurl %s: %s %v; want %s in it", try.args, out, err, try.shows)
 		}
 	}
+	// Where reflection can't be used.
+	bin, err := ckptferry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set, err := exec.CommandContext(t.Context(), bin, "protoset").Output(); err != nil {
+		t.Error(err)
+	} else if err := os.WriteFile(filepath.Join(dir, "api.protoset"), set, 0o644); err != nil {
+		t.Error(err)
+	} else if out, err := grpcurl(t, "-plaintext", "-protoset", filepath.Join(dir, "api.protoset"), "-use-reflection=false", endpoint, lagMethod); err != nil || !strings.Contains(out, "LAG_STATE_CAUGHT_UP") {
+		t.Errorf("grpcurl -protoset: %s %v", out, err)
+	}
 	// A watch goes on until it is ended: what was there is shown before.
 	_, err = grpcurl(t, "-plaintext", "-max-time", "2", endpoint, "ckptferry.v1.ReplicaService/WatchReplicas")
 	if err == nil || !strings.Contains(err.Error(), "REPLICA_STATUS_READY") || !strings.Contains(err.Error(), `"complete": true`) || !strings.Contains(err.Error(), "DeadlineExceeded") {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestRefusalsOfAHostAreToldOnceAMinute(t *testing.T) {
+func TestRefusalsAreToldOnceAMinute(t *testing.T) {
 	s, at := newSeldom(), time.Unix(1e9, 0)
 	told := 0
 	for range 300 { // once a second
@@ -21,15 +21,15 @@ func TestRefusalsOfAHostAreToldOnceAMinute(t *testing.T) {
 		t.Errorf("told %d times in five minutes", told)
 	}
 	if _, due := s.due("other", at); !due {
-		t.Error("another host waits for the first")
+		t.Error("another one waits for the first")
 	}
 	for i := range 2 * toldMost {
 		s.due(fmt.Sprint(i), at)
 	}
-	if len(s.hosts) > toldMost {
-		t.Errorf("%d hosts are remembered", len(s.hosts))
+	if len(s.last) > toldMost {
+		t.Errorf("%d are remembered", len(s.last))
 	}
-	if _, due := s.due("later", at.Add(2*toldEvery)); !due || len(s.hosts) != 1 {
-		t.Errorf("those of long ago are not forgotten: %d", len(s.hosts))
+	if _, due := s.due("later", at.Add(2*toldEvery)); !due || len(s.last) != 1 {
+		t.Errorf("those of long ago are not forgotten: %d", len(s.last))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,13 +229,24 @@ type logsHandshakes struct {
 	told *seldom
 }
 
-// toldEvery is how often the refusals of one host are told: a peer with a wrong certificate tries again each second.
+// withoutDigits is what an error says, but for times and numbers: those differ each time.
+func withoutDigits(err error) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, err.Error())
+}
+
+// toldEvery is how often the refusals of one host for one reason are told: a peer with a wrong certificate tries again
+// each second.
 const toldEvery = time.Minute
 
-// seldom remembers when a host was told of, and how often it was not since.
+// seldom remembers when something was told, and how often it was not since.
 type seldom struct {
-	mu    sync.Mutex
-	hosts map[string]*lastTold
+	mu   sync.Mutex
+	last map[string]*lastTold
 }
 
 type lastTold struct {
@@ -242,20 +254,20 @@ type lastTold struct {
 	untold int
 }
 
-func newSeldom() *seldom { return &seldom{hosts: map[string]*lastTold{}} }
+func newSeldom() *seldom { return &seldom{last: map[string]*lastTold{}} }
 
-// toldMost bounds how many hosts are remembered.
+// toldMost bounds how much is remembered.
 const toldMost = 1000
 
-// due says whether a host's refusal is to be told now, and how many were not since the last.
-func (s *seldom) due(host string, now time.Time) (untold int, due bool) {
+// due says whether something is to be told now, and how often it was not since the last time.
+func (s *seldom) due(what string, now time.Time) (untold int, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := s.hosts[host]
+	last := s.last[what]
 	switch {
-	case last == nil && len(s.hosts) >= toldMost:
-		maps.DeleteFunc(s.hosts, func(_ string, l *lastTold) bool { return now.Sub(l.at) >= toldEvery })
-		if len(s.hosts) >= toldMost {
+	case last == nil && len(s.last) >= toldMost:
+		maps.DeleteFunc(s.last, func(_ string, l *lastTold) bool { return now.Sub(l.at) >= toldEvery })
+		if len(s.last) >= toldMost {
 			return 0, false
 		}
 	case last != nil && now.Sub(last.at) < toldEvery:
@@ -264,7 +276,7 @@ func (s *seldom) due(host string, now time.Time) (untold int, due bool) {
 	case last != nil:
 		untold = last.untold
 	}
-	s.hosts[host] = &lastTold{at: now}
+	s.last[what] = &lastTold{at: now}
 	return untold, true
 }
 
@@ -276,7 +288,7 @@ func (l logsHandshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.Aut
 		if name, _, cut := net.SplitHostPort(host); cut == nil {
 			host = name
 		}
-		if untold, due := l.told.due(host, time.Now()); due {
+		if untold, due := l.told.due(host+" "+withoutDigits(err), time.Now()); due {
 			l.log.Warn("refused a connection", "from", raw.RemoteAddr(), "err", err, "more_since_the_last_line", untold)
 		}
 	}

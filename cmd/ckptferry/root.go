@@ -58,7 +58,7 @@ deleted the checkpoint meanwhile), 130 interrupted.`,
 	flags.StringVar(&a.hdfs.Kerberos.Principal, "kerberos-principal", "", "Kerberos principal, with --keytab")
 	flags.StringVar(&a.hdfs.Kerberos.KeytabFile, "keytab", "", "keytab file of the Kerberos principal")
 	flags.StringVar(&a.hdfs.Kerberos.Krb5Conf, "krb5-conf", "", "Kerberos configuration (default $KRB5_CONFIG, then /etc/krb5.conf)")
-	root.AddCommand(a.replicateCommand(), a.metadataCommand(), a.restoreCommandCommand(), a.demoCommand(), a.versionCommand())
+	root.AddCommand(a.replicateCommand(), a.metadataCommand(), a.restoreCommandCommand(), a.demoCommand(), a.versionCommand(), a.protosetCommand())
 	root.AddCommand(a.agentCommand(), a.configCommand(), a.initCommand())
 	root.AddCommand(a.exportCommand(), a.routeCommand(), a.statusCommand(), a.lagCommand(), a.raftCommand())
 	root.AddCommand(a.jobCommand(), a.replicaCommand(), a.transferCommand(), a.drillCommand())

@@ -43,6 +43,8 @@ type Listen struct {
 	HTTP string `yaml:"http"`
 	// HTTPInsecure says that HTTP may be an address that others than this machine reach.
 	HTTPInsecure bool `yaml:"http_insecure"`
+	// Admin is where gRPC's channelz is answered, which tells of connections and streams; empty: nowhere.
+	Admin string `yaml:"admin"`
 }
 
 // Raft is the group of this datacenter.

@@ -84,9 +84,9 @@ func (d *document) address(p keys, addr string, to bool) bool {
 
 func (c agentCheck) addresses() {
 	taken := map[string]string{}
-	for _, l := range []struct{ key, addr string }{{"api", c.cfg.Listen.API}, {"peer", c.cfg.Listen.Peer}, {"http", c.cfg.Listen.HTTP}} {
+	for _, l := range []struct{ key, addr string }{{"api", c.cfg.Listen.API}, {"peer", c.cfg.Listen.Peer}, {"http", c.cfg.Listen.HTTP}, {"admin", c.cfg.Listen.Admin}} {
 		at := keys{"listen", l.key}
-		if l.key == "http" && l.addr == "" {
+		if (l.key == "http" || l.key == "admin") && l.addr == "" {
 			continue
 		}
 		c.address(at, l.addr, false)
@@ -187,6 +187,9 @@ func (c agentCheck) security() {
 	}
 	open(keys{"listen", "api"}, c.cfg.Listen.API)
 	open(keys{"listen", "peer"}, c.cfg.Listen.Peer)
+	if c.cfg.Listen.Admin != "" {
+		open(keys{"listen", "admin"}, c.cfg.Listen.Admin)
+	}
 	if c.cfg.Listen.Raft != "" {
 		open(keys{"listen", "raft"}, c.cfg.Listen.Raft)
 	}

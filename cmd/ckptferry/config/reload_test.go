@@ -68,3 +68,22 @@ limits: {parallel: 2}
 		})
 	}
 }
+
+func TestTheAdminListenerIsForThisMachineUnlessThereIsTLS(t *testing.T) {
+	for listen, wrong := range map[string]string{
+		"admin: 127.0.0.1:7074": "",
+		"admin: 0.0.0.0:7074":   ":3:17: listen.admin: 0.0.0.0:7074 is not a loopback address and there is no tls",
+		"admin: 127.0.0.1:7070": "listen.api and listen.admin are both 127.0.0.1:7070",
+		"admin: nowhere":        "want HOST:PORT",
+	} {
+		file := filepath.Join(t.TempDir(), "agent.yaml")
+		text := "version: 1\nnode: {id: a, dc: dc1, data_dir: data}\nlisten: {" + listen + "}\nstores: {\"file:/flink\": {}}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadAgent(file, func(string) string { return "" })
+		if (err == nil) != (wrong == "") || err != nil && !strings.Contains(err.Error(), wrong) {
+			t.Errorf("%s: %v", listen, err)
+		}
+	}
+}

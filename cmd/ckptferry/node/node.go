@@ -70,7 +70,7 @@ func Run(ctx context.Context, cfg config.Agent, log *slog.Logger, version string
 		return errors.Join(err, r.close())
 	}
 	log.Info("agent ready", "agent", cfg.Node.ID, "datacenter", cfg.Node.DC, "api", r.listeners[0].Addr().String(),
-		"peer", r.listeners[1].Addr().String(), "http", r.httpAddress(), "raft", r.ownRaftAddress(), "voters", len(cfg.Voters), "tls", cfg.TLS.Set(), "data_dir", cfg.Node.DataDir)
+		"peer", r.listeners[1].Addr().String(), "http", r.httpAddress(), "admin", r.adminAddress(), "raft", r.ownRaftAddress(), "voters", len(cfg.Voters), "tls", cfg.TLS.Set(), "data_dir", cfg.Node.DataDir)
 
 	working, stop := context.WithCancel(ctx)
 	var following sync.WaitGroup
@@ -194,12 +194,15 @@ func (r *node) open() error {
 			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Stages: stages, SilentAfter: r.agent.SilentAfter,
 		}))
 	}
+	if cfg.Listen.Admin != "" {
+		r.servers = append(r.servers, rpc.NewAdmin(serving))
+	}
 	return nil
 }
 
-// listen opens the API's listener, the peers', and, if it is wanted, that of metrics, in this order.
+// listen opens the API's listener, the peers', and, if they are wanted, those of metrics and of channelz, in this order.
 func (r *node) listen() error {
-	for _, l := range []struct{ key, addr string }{{"api", r.cfg.Listen.API}, {"peer", r.cfg.Listen.Peer}, {"http", r.cfg.Listen.HTTP}} {
+	for _, l := range []struct{ key, addr string }{{"api", r.cfg.Listen.API}, {"peer", r.cfg.Listen.Peer}, {"http", r.cfg.Listen.HTTP}, {"admin", r.cfg.Listen.Admin}} {
 		if l.addr == "" {
 			continue
 		}
@@ -285,6 +288,13 @@ func (r *node) httpAddress() string {
 		return "none"
 	}
 	return r.listeners[groupListener+1].Addr().String()
+}
+
+func (r *node) adminAddress() string {
+	if r.cfg.Listen.Admin == "" {
+		return "none"
+	}
+	return r.listeners[len(r.listeners)-1].Addr().String()
 }
 
 func (r *node) ownRaftAddress() string {

@@ -27,6 +27,7 @@ node:
 listen:              # in production: an address that the others can dial
   api: {{.API}}     # people and tools: ckptferry status, grpcurl
   peer: {{.Peer}}    # agents of other datacenters
+#  admin: 127.0.0.1:7074    # gRPC's channelz: connections and streams, for whoever looks why they don't do what they should
 #  http: 127.0.0.1:7073     # Prometheus (/metrics), /healthz, /readyz; plain HTTP. For others than this machine also http_insecure: true
 
 {{if .Voters}}raft:                # all agents of this datacenter, the same list in each of their files: 1, 3 or 5
