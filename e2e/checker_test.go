@@ -29,6 +29,7 @@ type checker struct {
 	at   place  // the route's root
 	far  string // the source's storage as a URI prefix: no replica may name it
 	list func() ([]byte, error)
+	keep int // so many newest of a job retention keeps; 0: it deletes nothing
 
 	mu     sync.Mutex
 	index  uint64 // of the Raft log, as of the newest answer
@@ -129,6 +130,9 @@ func (c *checker) judge(listed []byte) error {
 		case is.Status == statusRetiring:
 			was.retired = true
 			c.ready[key] = was
+		case !recorded && c.keep > 0 && newerReady(on, was.listed) >= c.keep:
+			was.retired = true
+			c.ready[key] = was
 		case !recorded:
 			return fmt.Errorf("%s was READY, and is not on record any more without having been retired", was.listed.URI)
 		default:
@@ -140,6 +144,9 @@ func (c *checker) judge(listed []byte) error {
 			continue
 		}
 		files, err := c.inDepth(r)
+		if err != nil && c.letGo(key) {
+			continue // it was deleted while it was read
+		}
 		if err != nil {
 			return fmt.Errorf("%s is READY by the record of index %d: %w", r.URI, c.index, err)
 		}
@@ -147,6 +154,41 @@ func (c *checker) judge(listed []byte) error {
 	}
 	c.rounds++
 	return c.allThere()
+}
+
+// newerReady counts the job's newer replicas that are READY.
+func newerReady(on map[string]listedReplica, than listedReplica) (n int) {
+	for _, r := range on {
+		if r.Status == statusReady && r.Key.Route == than.Key.Route && r.Key.JobID == than.Key.JobID && r.Key.CheckpointID > than.Key.CheckpointID {
+			n++
+		}
+	}
+	return n
+}
+
+// letGo says whether retention has let go of a replica meanwhile: it is on record as READY no more.
+func (c *checker) letGo(key string) bool {
+	if c.keep == 0 {
+		return false
+	}
+	listed, err := c.list()
+	var answer struct{ Replicas []listedReplica }
+	if err != nil || json.Unmarshal(listed, &answer) != nil {
+		return false
+	}
+	return !slices.ContainsFunc(answer.Replicas, func(r listedReplica) bool { return r.URI+" "+fmt.Sprint(r.Key) == key && r.Status == statusReady })
+}
+
+// retired counts the replicas that were READY and that retention has let go of.
+func (c *checker) retired() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.ready {
+		if r.retired {
+			n++
+		}
+	}
+	return n
 }
 
 // allThere compares the lengths of all files of all replicas with what Hadoop lists.
@@ -158,12 +200,15 @@ func (c *checker) allThere() error {
 	if err != nil {
 		return err
 	}
-	for _, r := range c.ready {
+	for key, r := range c.ready {
 		if r.retired {
 			continue
 		}
 		for name, want := range r.files {
 			if got, there := lengths[name]; !there || got != want.bytes {
+				if c.letGo(key) {
+					break // it was deleted while it was looked at: the next answer says how
+				}
 				return fmt.Errorf("%s was READY, and of its files %s has %d bytes (there: %t), want %d", r.listed.URI, name, got, there, want.bytes)
 			}
 		}

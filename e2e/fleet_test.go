@@ -109,6 +109,15 @@ func (g group) endpoints() string {
 	return strings.Join(all, ",")
 }
 
+// peers are the addresses that the other datacenter's agents ask.
+func (g group) peers() []string {
+	var all []string
+	for _, a := range g.agents {
+		all = append(all, a.peer)
+	}
+	return all
+}
+
 // ask runs a command of the binary that asks the first agent of the group that answers, and gives its stdout.
 func (g group) ask(ctx context.Context, args ...string) ([]byte, error) {
 	return askAt(ctx, g.endpoints(), g.tls, args...)
@@ -267,12 +276,8 @@ func newTwoDatacenters(t *testing.T, s site) twoDatacenters {
 			})
 		}
 	}
-	var peers []string
-	for _, a := range d.source.agents {
-		peers = append(peers, a.peer)
-	}
-	d.link = newLink(t, peers)
-	d.source.configure(t, s.source, "{}")
+	d.link = newLink(t, d.source.peers())
+	d.source.configure(t, s.source, fmt.Sprintf("{dc2: {endpoints: [%s]}}", quoted(d.target.peers())))
 	d.target.configure(t, s.target, fmt.Sprintf("{dc1: {endpoints: [%s]}}", quoted(d.link.addresses)))
 	d.source.cleanup(t)
 	d.target.cleanup(t)

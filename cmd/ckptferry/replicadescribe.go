@@ -90,7 +90,7 @@ func (a *app) describe(replicas []*ckptferryv1.Replica) error {
 		}
 		for _, line := range [][2]string{
 			{"replica", orDash(r.GetUri())},
-			{"status", enumName(r.GetStatus().String(), replicaStatusPrefix)},
+			{"status", statusCell(r)},
 			{"reason", orDash(r.GetReason())},
 			{"job", r.GetJob()},
 			{"route", key.GetRoute()},

@@ -18,7 +18,7 @@ const replicaPage = 1000
 
 func (a *app) replicaCommand() *cobra.Command {
 	c := &cobra.Command{Use: "replica", Short: "The replicas that a datacenter holds", Args: cobra.NoArgs, RunE: needSubcommand}
-	c.AddCommand(a.replicaListCommand(), a.replicaDescribeCommand(), a.replicaWaitCommand(), a.replicaVerifyCommand())
+	c.AddCommand(a.replicaListCommand(), a.replicaDescribeCommand(), a.replicaWaitCommand(), a.replicaVerifyCommand(), a.replicaPinCommand(), a.replicaUnpinCommand())
 	return c
 }
 
@@ -127,11 +127,25 @@ func replicaRows(replicas []*ckptferryv1.Replica) [][]string {
 			size = humanBytes(r.GetTotalBytes())
 		}
 		rows = append(rows, []string{
-			r.GetKey().GetRoute(), r.GetJob(), fmt.Sprint(r.GetKey().GetCheckpointId()), enumName(r.GetStatus().String(), replicaStatusPrefix),
+			r.GetKey().GetRoute(), r.GetJob(), fmt.Sprint(r.GetKey().GetCheckpointId()), statusCell(r),
 			countCell(r.FileCount), size, timeCell(r.GetCompletedTime()), timeCell(r.GetReadyTime()), orDash(r.GetUri()), orDash(r.GetReason()),
 		})
 	}
 	return rows
+}
+
+// statusCell is how far a replica is, and what else decides over it.
+func statusCell(r *ckptferryv1.Replica) string {
+	marks := []string{enumName(r.GetStatus().String(), replicaStatusPrefix)}
+	for _, mark := range []struct {
+		is   bool
+		name string
+	}{{r.GetAtRisk(), "AT_RISK"}, {r.GetPromoted(), "promoted"}, {r.GetClaimed(), "claimed"}, {r.GetPinned(), "pinned"}} {
+		if mark.is {
+			marks = append(marks, mark.name)
+		}
+	}
+	return strings.Join(marks, ",")
 }
 
 func timeCell(t *timestamppb.Timestamp) string {
