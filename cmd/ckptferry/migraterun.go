@@ -103,10 +103,12 @@ func (a *app) tellSteps(one *ckptferryv1.GetMigrationResponse, told map[string]s
 	}
 	for _, j := range one.GetJobs() {
 		step := jobStateName(j.GetState())
-		if j.GetState() == ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_STOPPING && j.GetPredictedCutover() != nil {
-			step += ", predicted to be away for " + humanDuration(j.GetPredictedCutover().AsDuration())
-		}
-		if j.GetState() == ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_READY {
+		switch j.GetState() {
+		case ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_STOPPING, ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_COPYING:
+			if j.GetPredictedCutover() != nil {
+				step += ", predicted to be away for " + humanDuration(j.GetPredictedCutover().AsDuration())
+			}
+		case ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_READY:
 			step += " after " + took(j.GetStoppingTime(), j.GetReadyTime())
 			if m.GetStartHook() == "" || j.GetProblem() != "" {
 				step += ": start it: " + j.GetStartLine()

@@ -49,10 +49,13 @@ func TestOnDemandARouteCopiesWhatAMigrationMoves(t *testing.T) {
 		w.migrate(ckptferryv1.MigrationState_MIGRATION_STATE_PAUSED, ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_COPYING)
 		w.chk(2)
 		w.until("a paused migration's copies go on", w.is("orders/chk-2 READY 1"))
-		w.migrate(ckptferryv1.MigrationState_MIGRATION_STATE_ABORTED, ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_ABORTED)
+		w.migrate(ckptferryv1.MigrationState_MIGRATION_STATE_ABORTED, ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_COPYING)
 		w.chk(3)
+		w.until("what an aborted migration has stopped is copied", w.is("orders/chk-3 READY 1"))
+		w.migrate(ckptferryv1.MigrationState_MIGRATION_STATE_ABORTED, ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_ABORTED)
+		w.chk(4)
 		w.pass(time.Minute)
-		if slices.ContainsFunc(w.replicas(), func(s string) bool { return strings.Contains(s, "chk-3") }) {
+		if slices.ContainsFunc(w.replicas(), func(s string) bool { return strings.Contains(s, "chk-4") }) {
 			t.Errorf("after the migration: %s", w.replicas())
 		}
 	})

@@ -11,13 +11,15 @@ func pulls(view raftstore.View, route raftstore.Route) func(job string) bool {
 	case raftstore.RouteOnDemand:
 		moved := map[string]bool{}
 		for _, m := range view.Migrations() {
-			if m.Route != route.Name || m.State.Ended() {
+			if m.Route != route.Name || m.State == raftstore.MigrationDone {
 				continue
 			}
 			for _, j := range view.MigrationJobs(m.Name) {
 				switch j.State {
-				case raftstore.MigrationJobWarming, raftstore.MigrationJobStopping, raftstore.MigrationJobCopying:
-					moved[j.Job] = true
+				case raftstore.MigrationJobWarming:
+					moved[j.Job] = moved[j.Job] || !m.State.Ended()
+				case raftstore.MigrationJobStopping, raftstore.MigrationJobCopying:
+					moved[j.Job] = true // it is stopped, or about to be, also when the migration was aborted since
 				}
 			}
 		}

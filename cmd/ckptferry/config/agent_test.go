@@ -35,6 +35,9 @@ stores:
   hdfs://mounted/flink: {reach: "file:/mnt/flink"}
 limits: {parallel: 2, files: 8, poll: 200ms, silent_after: 1m, link_rate: 400MiB/s}
 log:    {level: debug, format: json}
+migrate:
+  hooks:
+    flink: [/usr/local/bin/start-job, --detached]
 `
 
 func write(t *testing.T, text string) string {
@@ -75,6 +78,9 @@ func TestEverySettingIsRead(t *testing.T) {
 	}
 	if want := (Limits{2, 8, 200 * time.Millisecond, time.Minute, 400 << 20}); got.Limits != want {
 		t.Errorf("limits %+v, want %+v", got.Limits, want)
+	}
+	if diff := cmp.Diff(map[string][]string{"flink": {"/usr/local/bin/start-job", "--detached"}}, got.Migrate.Hooks); diff != "" {
+		t.Errorf("hooks (-want +got):\n%s", diff)
 	}
 	if want := (Log{"debug", "json"}); got.Log != want {
 		t.Errorf("log %+v, want %+v", got.Log, want)
@@ -192,6 +198,9 @@ func TestEachMistakeIsNamedWhereItStands(t *testing.T) {
 		"its own datacenter":              {"  dc2:", "  dc1:", `7:3: datacenters: "dc1" is this agent's own`},
 		"no endpoints":                    {`[agent-a.dc2:7071, agent-b.dc2:7071, "[::1]:7071"]`, "[]", `7:3: datacenters.dc2: endpoints are missing`},
 		"an endpoint on port 0":           {"agent-a.dc2:7071", "agent-a.dc2:0", `7:\d+: datacenters.dc2.endpoints\[0\]`},
+		"a hook by its name":              {"[/usr/local/bin/start-job, --detached]", "[start-job]", `24:\d+: migrate.hooks.flink: "start-job": name the program by its whole path`},
+		"a hook that is nothing":          {"[/usr/local/bin/start-job, --detached]", "[]", `24:\d+: migrate.hooks.flink: it is empty`},
+		"a hook with a strange name":      {"    flink:", "    \"fl ink\":", `24:\d+: migrate.hooks: "fl ink": want letters`},
 		"half of tls":                     {"  ca_file:   /etc/ckptferry/ca.crt\n", "", `8:1: tls.ca_file is missing`},
 		"tls and insecure":                {"log:  ", "insecure: true\nlog:  ", `21:11: insecure: true contradicts tls`},
 		"no store":                        {"stores:", "tores:", `\d+:\d+: unknown key "tores" \(did you mean "stores"\?\)`},
