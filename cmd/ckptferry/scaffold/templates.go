@@ -64,6 +64,9 @@ limits:
   silent_after: 30s  # without news of the source, it counts as silent
 #  link_rate: 400MiB/s # of all copies of this agent together; left out: as fast as it goes. It is read again when this file changes
 
+# Commands that may start a job once a migration has moved it here (ckptferry migrate run --hook NAME):
+#migrate: {hooks: {flink: [/usr/local/bin/start-job]}}
+
 log: {level: info, format: text}
 `)
 
