@@ -154,18 +154,19 @@ func (s *api) GetStatus(context.Context, *ckptferryv1.GetStatusRequest) (*ckptfe
 		Agent: s.cfg.ID, Datacenter: s.cfg.Datacenter, Version: s.cfg.Version, Leader: leader, RaftState: s.cfg.Group.Role(),
 		Read: s.readContext(from), RaftTerm: proto.Uint64(s.cfg.Group.Term()), Voters: s.voters(),
 	}
-	problems := map[string]string{}
+	known := map[string]agent.RouteStatus{}
 	for _, r := range does.Routes {
-		problems[r.Route] = r.Problem
+		known[r.Route] = r
 	}
 	for _, r := range from.view.Routes() {
-		if problems[r.Name] == "" {
-			problems[r.Name] = agent.Failing(s.cfg.Group.View(), r)
-		}
-		answer.Routes = append(answer.Routes, &ckptferryv1.RouteStatus{
+		route := &ckptferryv1.RouteStatus{
 			Route: r.Name, JobCount: proto.Int64(int64(len(from.view.RouteJobs(r.Name)))), SourceSeenTime: timeMessage(from.view.SeenAt(r.Name)),
-			Problem: problems[r.Name],
-		})
+			Problem: known[r.Name].Problem, Failing: agent.Failing(s.cfg.Group.View(), r),
+		}
+		for _, g := range known[r.Name].Gone {
+			route.GoneJobs = append(route.GoneJobs, &ckptferryv1.GoneJob{Job: g.Job, KnownTime: timeMessage(g.Since)})
+		}
+		answer.Routes = append(answer.Routes, route)
 	}
 	for _, e := range does.Exports {
 		answer.Exports = append(answer.Exports, &ckptferryv1.ExportStatus{

@@ -214,7 +214,7 @@ func TestStatusAndRoutes(t *testing.T) {
 	cfg := sourceConfig(g, nil)
 	cfg.Agent = does{status: agent.Status{
 		Exports:   []agent.ExportStatus{{Export: "prod", Jobs: 0, Problem: "away"}},
-		Routes:    []agent.RouteStatus{{Route: "in", Problem: "cut"}},
+		Routes:    []agent.RouteStatus{{Route: "in", Problem: "cut", Gone: []agent.GoneJob{{Job: "old", Since: time.Unix(1e9, 0)}}}},
 		Transfers: []agent.Transfer{{Route: "in", Job: "orders", Key: raftstore.Key{CheckpointID: 9}, Phase: "copying", Files: 5, StartedAt: time.Unix(1e9, 0)}},
 	}}
 	c := dialAPI(t, serveAPI(t, cfg))
@@ -226,7 +226,7 @@ func TestStatusAndRoutes(t *testing.T) {
 		len(got.GetVoters()) != 2 || !got.GetVoters()[0].GetLeader() || got.GetVoters()[1].GetLeader() || got.GetRead().GetRaftIndex() != 7 {
 		t.Errorf("status = %v", got)
 	}
-	if r := got.GetRoutes()[0]; r.GetRoute() != "in" || r.GetProblem() != "cut" || r.JobCount == nil || r.SourceSeenTime != nil {
+	if r := got.GetRoutes()[0]; r.GetRoute() != "in" || r.GetProblem() != "cut" || len(r.GetGoneJobs()) != 1 || r.GetGoneJobs()[0].GetJob() != "old" || r.GetGoneJobs()[0].GetKnownTime().GetSeconds() != 1e9 || r.JobCount == nil || r.SourceSeenTime != nil {
 		t.Errorf("route = %v", r)
 	}
 	if e := got.GetExports()[0]; e.GetExport() != "prod" || e.GetProblem() != "away" || e.JobCount == nil || e.PolledTime != nil {

@@ -94,13 +94,14 @@ func (s *peerServer) Watch(req *peerv1.WatchRequest, out grpc.ServerStreamingSer
 			return &withLeader{fmt.Errorf("watch export %s at agent %s: %w", e.Name, s.cfg.ID, ErrNotLeader), leader}
 		}
 		// In this order: what was polled has been found, and a change after this look is told by the channel.
-		polledAt, problem := s.cfg.Agent.Polled(e.Name)
+		says := said{gone: s.cfg.Agent.Gone(e.Name)} // of this poll or one before: what comes back is told with the next
+		says.polledAt, says.problem = s.cfg.Agent.Polled(e.Name)
 		changed := s.cfg.Group.Changed()
 		news := s.read().view.FoundAfter(e.Name, sent)
 		if len(news) > 0 {
 			sent = news[len(news)-1].Seq
 		}
-		if err := sendNews(out, news, polledAt, problem); err != nil {
+		if err := sendNews(out, news, says); err != nil {
 			return err
 		}
 		if err := s.untilNews(ctx, changed, sign.C, e.Name, sent); err != nil {
@@ -109,8 +110,15 @@ func (s *peerServer) Watch(req *peerv1.WatchRequest, out grpc.ServerStreamingSer
 	}
 }
 
+// said is what the leader knows of an export's storage.
+type said struct {
+	polledAt time.Time
+	problem  string
+	gone     []string // jobs
+}
+
 // sendNews sends the checkpoints, or a sign of life when there are none. The last message says that these were all.
-func sendNews(out grpc.ServerStreamingServer[peerv1.WatchResponse], news []raftstore.Found, polledAt time.Time, problem string) error {
+func sendNews(out grpc.ServerStreamingServer[peerv1.WatchResponse], news []raftstore.Found, says said) error {
 	for {
 		part := news[:min(len(news), newsMost)]
 		news = news[len(part):]
@@ -119,8 +127,10 @@ func sendNews(out grpc.ServerStreamingServer[peerv1.WatchResponse], news []rafts
 			answer.Found = append(answer.Found, raftstore.FoundMessage(f))
 		}
 		if len(news) == 0 {
-			answer.Complete, answer.Problem = true, problem
-			answer.PolledTime = timeMessage(polledAt)
+			answer.Complete, answer.Problem, answer.PolledTime = true, says.problem, timeMessage(says.polledAt)
+			if !says.polledAt.IsZero() {
+				answer.GoneJobs = says.gone
+			}
 		}
 		if err := out.Send(answer); err != nil || len(news) == 0 {
 			return err

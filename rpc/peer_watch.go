@@ -83,7 +83,7 @@ func (p *Peer) watchAt(ctx context.Context, endpoint string, call watchCall) (he
 		}
 		silent.Stop() // each takes as long as it takes
 		heard = true
-		news := agent.News{Complete: answer.GetComplete(), PolledAt: timeOf(answer.GetPolledTime()), Problem: clipped(answer.GetProblem())}
+		news := agent.News{Complete: answer.GetComplete(), PolledAt: timeOf(answer.GetPolledTime()), Problem: clipped(answer.GetProblem()), Gone: answer.GetGoneJobs()}
 		for _, found := range answer.GetFound() {
 			news.Found = append(news.Found, raftstore.FoundOf(found))
 		}

@@ -38,6 +38,7 @@ type Group interface {
 type Agent interface {
 	Status() agent.Status
 	Polled(export string) (at time.Time, problem string)
+	Gone(export string) []string
 }
 
 // ReadOpener opens places by their URI for reading; fsutil.Stores is the one of the product.

@@ -75,7 +75,7 @@ func (h *hearing) seqs() (seqs []uint64) {
 
 func TestWatchTellsAllThenNewsThenSignsOfLife(t *testing.T) {
 	w := newMemoryWorld(t)
-	w.server.cfg.Agent = does{polledAt: time.Unix(1e9, 0).UTC(), problem: "a base is away"}
+	w.server.cfg.Agent = does{polledAt: time.Unix(1e9, 0).UTC(), problem: "a base is away", gone: []string{"old"}}
 	w.group.change(func() { w.group.found["prod"] = foundSeq(1, 1200) })
 	h := watch(t, w.peer)
 	eventually(t, "all are told", func() bool { return len(h.seqs()) == 1200 })
@@ -85,7 +85,7 @@ func TestWatchTellsAllThenNewsThenSignsOfLife(t *testing.T) {
 			t.Errorf("message %d: complete %t, %d checkpoints", i, n.Complete, len(n.Found))
 		}
 	}
-	if last := news[2]; !last.PolledAt.Equal(time.Unix(1e9, 0)) || last.Problem != "a base is away" || last.Found[199] != foundSeq(1200, 1200)[0] {
+	if last := news[2]; !last.PolledAt.Equal(time.Unix(1e9, 0)) || last.Problem != "a base is away" || !slices.Equal(last.Gone, []string{"old"}) || last.Found[199] != foundSeq(1200, 1200)[0] {
 		t.Errorf("the last of them is %+v", last.Found[199])
 	}
 	w.group.change(func() {})

@@ -153,9 +153,11 @@ type does struct {
 	status   agent.Status
 	polledAt time.Time
 	problem  string
+	gone     []string
 }
 
 func (d does) Status() agent.Status                         { return d.status }
+func (d does) Gone(string) []string                         { return d.gone }
 func (d does) Polled(string) (at time.Time, problem string) { return d.polledAt, d.problem }
 
 // opener opens any place as the same file system, or as open says.

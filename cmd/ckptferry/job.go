@@ -195,6 +195,11 @@ func joinJobs(lag *ckptferryv1.GetReplicaLagResponse, replicas []*ckptferryv1.Re
 				if r.GetProblem() != "" && jobs[i].Lag.GetRoute() == r.GetRoute() {
 					jobs[i].Problem = r.GetProblem()
 				}
+				for _, g := range r.GetGoneJobs() {
+					if jobs[i].Lag.GetRoute() == r.GetRoute() && jobs[i].Lag.GetJob() == g.GetJob() {
+						jobs[i].Gone = g
+					}
+				}
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -126,7 +127,7 @@ func (a *app) printStatus(s *ckptferryv1.GetStatusResponse, drills []*ckptferryv
 			if r.GetSourceSeenTime() != nil {
 				seen = ago(now, r.GetSourceSeenTime().AsTime())
 			}
-			return []any{r.GetRoute(), countCell(r.JobCount), seen, orDash(r.GetProblem())}
+			return []any{r.GetRoute(), countCell(r.JobCount), seen, orDash(routeProblem(r))}
 		}),
 		section(w, "copy\tcheckpoint\tfiles\tbytes", s.GetTransfers(), func(t *ckptferryv1.Transfer) []any {
 			return []any{
@@ -177,4 +178,32 @@ func orNone(s string) string {
 		return "none"
 	}
 	return s
+}
+
+// routeProblem is all that keeps a route.
+func routeProblem(r *ckptferryv1.RouteStatus) string {
+	var parts []string
+	for _, part := range []string{r.GetProblem(), r.GetFailing()} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if len(r.GetGoneJobs()) > 0 {
+		parts = append(parts, fmt.Sprintf("gone at the source, with replicas kept here: %s", firstOf(r.GetGoneJobs())))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// firstOf names jobs, not all of many.
+func firstOf(gone []*ckptferryv1.GoneJob) string {
+	const most = 3
+	var names []string
+	for _, g := range gone[:min(len(gone), most)] {
+		names = append(names, g.GetJob())
+	}
+	text := strings.Join(names, ", ")
+	if n := len(gone) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
 }

@@ -211,6 +211,7 @@ func (l *load) questions(ctx context.Context) error {
 type noAgent struct{}
 
 func (noAgent) Status() agent.Status              { return agent.Status{} }
+func (noAgent) Gone(string) []string              { return nil }
 func (noAgent) Polled(string) (time.Time, string) { return time.Time{}, "" }
 
 // snapshotBytes is the size of the view as a snapshot has it.

@@ -61,10 +61,11 @@ func newDiscovery(export raftstore.Export, recorded []raftstore.Found, stores Re
 
 // poll is what one look at the storage gave.
 type poll struct {
-	found    []*checkpoint // complete and not recorded yet, in the order in which they are to be numbered
-	jobs     int           // that are there
-	problems []string      // a sentence each: what could not be looked at, and why
-	whole    bool          // nothing was missed because of an error that may pass
+	found    []*checkpoint   // complete and not recorded yet, in the order in which they are to be numbered
+	jobs     int             // that are there
+	problems []string        // a sentence each: what could not be looked at, and why
+	whole    bool            // nothing was missed because of an error that may pass
+	present  map[string]bool // jobs that have a checkpoint or savepoint, or of which nobody can tell; nil: not known
 }
 
 // problem is all problems as one text, empty when there is none.
@@ -83,10 +84,12 @@ func (p *poll) failed(err error) {
 
 // poll looks once. What can't be looked at costs only itself: it is a problem, and is looked at again in the next poll.
 func (d *discovery) poll(ctx context.Context) poll {
-	p := poll{whole: true}
+	p := poll{whole: true, present: map[string]bool{}}
+	unseen := false // a base, and so jobs
 	for _, b := range d.bases {
 		if err := b.list(ctx, d.stores); err != nil {
 			p.failed(err)
+			unseen = true
 			if !definite(err) {
 				p.jobs += len(b.jobs)
 				continue // nothing else is asked below it now
@@ -99,7 +102,13 @@ func (d *discovery) poll(ctx context.Context) poll {
 			for _, err := range job.problems {
 				p.failedAt(err, d.health)
 			}
+			if len(job.problems) > 0 {
+				p.present[job.name] = true
+			}
 			for c := range job.checkpoints {
+				if c.found != nil {
+					p.present[job.name] = true
+				}
 				if c.found != nil && !c.recorded {
 					p.found = append(p.found, c)
 				}
@@ -117,6 +126,9 @@ func (d *discovery) poll(ctx context.Context) poll {
 	})
 	if ctx.Err() != nil {
 		p.whole = false
+	}
+	if unseen {
+		p.present = nil
 	}
 	return p
 }

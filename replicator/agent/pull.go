@@ -114,6 +114,9 @@ func (p *puller) hear(ctx context.Context, n News) error {
 		return errUninformed
 	}
 	p.agent.pulling(p.route.Name, problem)
+	if n.Complete && !n.PolledAt.IsZero() {
+		p.agent.vanished(p.route, n.Gone, now)
+	}
 	return nil
 }
 
@@ -167,10 +170,15 @@ func (p *puller) observe(ctx context.Context, found []raftstore.Found, seen time
 }
 
 // pullStatus is how watching a route's source does.
-type pullStatus struct{ problem string }
+type pullStatus struct {
+	problem string
+	gone    map[string]time.Time // jobs of which the source has nothing any more, and since when that is known
+}
 
 func (a *Agent) pulling(route, problem string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.pulls[route] = pullStatus{problem: problem}
+	s := a.pulls[route]
+	s.problem = problem
+	a.pulls[route] = s
 }

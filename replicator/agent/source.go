@@ -51,7 +51,7 @@ func (t *term) watchExport(ctx context.Context, export raftstore.Export) {
 		if ctx.Err() != nil {
 			return
 		}
-		t.agent.polled(export.Name, pollStatus{jobs: p.jobs, problem: p.problem(), whole: p.whole, ended: now, took: now.Sub(began)})
+		t.agent.polled(export.Name, pollStatus{jobs: p.jobs, problem: p.problem(), whole: p.whole, ended: now, took: now.Sub(began), gone: p.gone(t.cfg.Group.View().ExportJobs(export.Name))})
 		_ = sleep(ctx, t.agent.tuned.Load().Poll)
 	}
 }
@@ -125,6 +125,7 @@ func batches(found []*ckptferryv1.FoundCheckpoint) func(yield func(from, to int)
 
 // pollStatus is how watching an export does.
 type pollStatus struct {
+	gone         []string // known jobs of which the last poll that saw everything saw nothing
 	jobs         int
 	problem      string
 	whole        bool // it saw everything
@@ -147,6 +148,8 @@ func (a *Agent) polled(export string, s pollStatus) {
 	s.seen = a.polls[export].seen
 	if s.whole {
 		s.seen = s.ended
+	} else {
+		s.gone = a.polls[export].gone // nobody saw whether they are back
 	}
 	a.polls[export] = s
 }

@@ -35,7 +35,8 @@ type ExportStatus struct {
 // RouteStatus is how watching a route's source does.
 type RouteStatus struct {
 	Route   string
-	Problem string // why the source can't be heard of, or read; empty when all is well
+	Problem string    // why the source can't be heard of, or read; empty when all is well
+	Gone    []GoneJob // by name
 }
 
 // Transfer is a copy under way.
@@ -64,7 +65,7 @@ func (a *Agent) Status() Status {
 		s.Exports = append(s.Exports, ExportStatus{Export: name, Jobs: p.jobs, PolledAt: p.seen, Took: p.took, Problem: a.pollProblem(p)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.pulls)) {
-		s.Routes = append(s.Routes, RouteStatus{Route: name, Problem: a.pulls[name].problem})
+		s.Routes = append(s.Routes, RouteStatus{Route: name, Problem: a.pulls[name].problem, Gone: a.pulls[name].goneJobs()})
 	}
 	for key, tr := range a.transfers {
 		m := &tr.meter

@@ -22,6 +22,8 @@ type News struct {
 	// the agent that answers. Whoever fills it reads it before it reads what was found.
 	PolledAt time.Time
 	Problem  string // why the source's storage can't be looked at just now, or not all of it; empty when it can
+	// Gone are known jobs of which the storage had nothing any more at PolledAt; said with that alone.
+	Gone []string
 }
 
 // ReadOpener opens places for reading, by their URI as Flink there names them.

@@ -104,6 +104,7 @@ func (l *link) Watch(ctx context.Context, export string, each func(News) error) 
 			return err
 		}
 		n := News{Complete: true}
+		n.Gone = l.to.agent.Gone(export)
 		n.PolledAt, n.Problem = l.to.agent.Polled(export)
 		for _, f := range l.to.store.View().FoundAfter(export, sent) {
 			n.Found, sent = append(n.Found, f), f.Seq

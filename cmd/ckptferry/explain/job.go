@@ -18,6 +18,7 @@ type Job struct {
 	Replicas  []*ckptferryv1.Replica  // of this route and job, newest first
 	Transfers []*ckptferryv1.Transfer // of this route and job, under way
 	Problem   string                  // what the leader says of the route; empty when all is well, or the leader was not asked
+	Gone      *ckptferryv1.GoneJob    // the source has nothing of it any more; nil: it has, or the leader was not asked
 	Now       time.Time               // of the agent that answered
 	Stale     bool                    // that agent has no leader: the answer may be old
 	Drills    *ckptferryv1.JobDrills  // the last ones; empty when there was none, nil when nobody was asked
@@ -25,8 +26,8 @@ type Job struct {
 
 // Paragraph is one paragraph: how far the job is, why, what went wrong last, and what to do.
 func (j Job) Paragraph() string {
-	parts := []string{j.standing(), j.why(), j.lastFailure()}
-	if j.Problem != "" && !strings.Contains(parts[1], j.Problem) {
+	parts := []string{j.standing(), j.gone(), j.why(), j.lastFailure()}
+	if j.Problem != "" && !strings.Contains(parts[2], j.Problem) {
 		parts = append(parts, fmt.Sprintf("The leader says of route %s: %s.", j.Lag.GetRoute(), stop(j.Problem)))
 	}
 	if j.Stale {
@@ -53,6 +54,21 @@ func (j Job) standing() string {
 		return fmt.Sprintf("Nobody knows how far %s is behind, since its source is silent: %s.", name, ready)
 	}
 	return fmt.Sprintf("%s is in state %s, which this version of ckptferry does not know.", name, l.GetState())
+}
+
+// gone says that the job vanished at its source, where that is known.
+func (j Job) gone() string {
+	if j.Gone == nil {
+		return ""
+	}
+	kept := 0
+	for _, r := range j.Replicas {
+		if r.GetStatus() == ckptferryv1.ReplicaStatus_REPLICA_STATUS_READY {
+			kept++
+		}
+	}
+	return fmt.Sprintf("Its checkpoints are gone at the source, known since %s: Flink deletes them when a job finishes or is cancelled, or somebody removed its directory. %s kept here.",
+		j.Gone.GetKnownTime().AsTime().UTC().Format(time.RFC3339), counted(int64(kept), "READY replica"))
 }
 
 // why is the copy under way, or the reason that the agent gives.

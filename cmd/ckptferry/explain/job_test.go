@@ -45,6 +45,12 @@ func TestAParagraphSaysHowAJobIsWhyAndWhatToDo(t *testing.T) {
 			Job{Lag: lag(ckptferryv1.LagState_LAG_STATE_CAUGHT_UP, "")},
 			"orders (route prod) is caught up: chk-11, the newest checkpoint known at the source, is READY at hdfs://dc2/r/chk-11, and it is 1m35s old. There is nothing to do.",
 		},
+		"gone at the source": {
+			Job{Lag: lag(ckptferryv1.LagState_LAG_STATE_CAUGHT_UP, ""), Gone: &ckptferryv1.GoneJob{Job: "orders", KnownTime: timestamppb.New(time.Unix(1e9, 0))},
+				Replicas: []*ckptferryv1.Replica{replica(11, ready, ""), replica(10, superseded, "x"), replica(9, ready, "")}},
+			"orders (route prod) is caught up: chk-11, the newest checkpoint known at the source, is READY at hdfs://dc2/r/chk-11, and it is 1m35s old. " +
+				"Its checkpoints are gone at the source, known since 2001-09-09T01:46:40Z: Flink deletes them when a job finishes or is cancelled, or somebody removed its directory. 2 READY replicas kept here. There is nothing to do.",
+		},
 		"behind, and copied": {
 			Job{Lag: lag(ckptferryv1.LagState_LAG_STATE_BEHIND, "chk-12 (2.0 GiB) has been copied for 20s, attempt 1"), Transfers: []*ckptferryv1.Transfer{transfer(1 << 20)}},
 			"orders (route prod) is behind by 30s, 1 checkpoint and up to 2.0 GiB: chk-11 is the newest that is READY here, at hdfs://dc2/r/chk-11, and its checkpoint is 1m35s old, while chk-12 is the newest at the source. " +

@@ -443,7 +443,11 @@ type RouteStatus struct {
 	// When the source was last heard of.
 	SourceSeenTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=source_seen_time,json=sourceSeenTime,proto3" json:"source_seen_time,omitempty"`
 	// Why the source can't be reached, or its export not be read; empty when all is well. Said by the leader alone.
-	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Whose newest checkpoint is not copied, because of which error; empty when that is nobody's.
+	Failing string `protobuf:"bytes,5,opt,name=failing,proto3" json:"failing,omitempty"`
+	// Jobs of which the source has nothing any more. Their replicas stay. Said by the leader alone.
+	GoneJobs      []*GoneJob `protobuf:"bytes,6,rep,name=gone_jobs,json=goneJobs,proto3" json:"gone_jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -506,6 +510,75 @@ func (x *RouteStatus) GetProblem() string {
 	return ""
 }
 
+func (x *RouteStatus) GetFailing() string {
+	if x != nil {
+		return x.Failing
+	}
+	return ""
+}
+
+func (x *RouteStatus) GetGoneJobs() []*GoneJob {
+	if x != nil {
+		return x.GoneJobs
+	}
+	return nil
+}
+
+// GoneJob is a job that vanished at its source.
+type GoneJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Since when the leader knows.
+	KnownTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=known_time,json=knownTime,proto3" json:"known_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GoneJob) Reset() {
+	*x = GoneJob{}
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GoneJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GoneJob) ProtoMessage() {}
+
+func (x *GoneJob) ProtoReflect() protoreflect.Message {
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GoneJob.ProtoReflect.Descriptor instead.
+func (*GoneJob) Descriptor() ([]byte, []int) {
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GoneJob) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *GoneJob) GetKnownTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.KnownTime
+	}
+	return nil
+}
+
 // ExportStatus is how watching an export does.
 type ExportStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -525,7 +598,7 @@ type ExportStatus struct {
 
 func (x *ExportStatus) Reset() {
 	*x = ExportStatus{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[6]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +610,7 @@ func (x *ExportStatus) String() string {
 func (*ExportStatus) ProtoMessage() {}
 
 func (x *ExportStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[6]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +623,7 @@ func (x *ExportStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportStatus.ProtoReflect.Descriptor instead.
 func (*ExportStatus) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{6}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ExportStatus) GetExport() string {
@@ -619,7 +692,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[7]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +704,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[7]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +717,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{7}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Transfer) GetRoute() string {
@@ -739,7 +812,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[8]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +824,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[8]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +837,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{8}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListAuditRequest) GetJob() string {
@@ -803,7 +876,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[9]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +888,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[9]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +901,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{9}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListAuditResponse) GetRecords() []*AuditRecord {
@@ -865,7 +938,7 @@ type AddVoterRequest struct {
 
 func (x *AddVoterRequest) Reset() {
 	*x = AddVoterRequest{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[10]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +950,7 @@ func (x *AddVoterRequest) String() string {
 func (*AddVoterRequest) ProtoMessage() {}
 
 func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[10]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +963,7 @@ func (x *AddVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterRequest.ProtoReflect.Descriptor instead.
 func (*AddVoterRequest) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{10}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddVoterRequest) GetId() string {
@@ -918,7 +991,7 @@ type AddVoterResponse struct {
 
 func (x *AddVoterResponse) Reset() {
 	*x = AddVoterResponse{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[11]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1003,7 @@ func (x *AddVoterResponse) String() string {
 func (*AddVoterResponse) ProtoMessage() {}
 
 func (x *AddVoterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[11]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1016,7 @@ func (x *AddVoterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddVoterResponse.ProtoReflect.Descriptor instead.
 func (*AddVoterResponse) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{11}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AddVoterResponse) GetVoters() []*Voter {
@@ -964,7 +1037,7 @@ type RemoveVoterRequest struct {
 
 func (x *RemoveVoterRequest) Reset() {
 	*x = RemoveVoterRequest{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[12]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1049,7 @@ func (x *RemoveVoterRequest) String() string {
 func (*RemoveVoterRequest) ProtoMessage() {}
 
 func (x *RemoveVoterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[12]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1062,7 @@ func (x *RemoveVoterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVoterRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVoterRequest) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{12}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemoveVoterRequest) GetId() string {
@@ -1010,7 +1083,7 @@ type RemoveVoterResponse struct {
 
 func (x *RemoveVoterResponse) Reset() {
 	*x = RemoveVoterResponse{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[13]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1095,7 @@ func (x *RemoveVoterResponse) String() string {
 func (*RemoveVoterResponse) ProtoMessage() {}
 
 func (x *RemoveVoterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[13]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1108,7 @@ func (x *RemoveVoterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVoterResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVoterResponse) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{13}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RemoveVoterResponse) GetVoters() []*Voter {
@@ -1056,7 +1129,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[14]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1141,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[14]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1154,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{14}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -1102,7 +1175,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[15]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1187,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[15]
+	mi := &file_ckptferry_v1_agent_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1200,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{15}
+	return file_ckptferry_v1_agent_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -1180,14 +1253,20 @@ const file_ckptferry_v1_agent_service_proto_rawDesc = "" +
 	"\x05Voter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
-	"\x06leader\x18\x03 \x01(\bR\x06leader\"\xb3\x01\n" +
+	"\x06leader\x18\x03 \x01(\bR\x06leader\"\x81\x02\n" +
 	"\vRouteStatus\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12 \n" +
 	"\tjob_count\x18\x02 \x01(\x03H\x00R\bjobCount\x88\x01\x01\x12D\n" +
 	"\x10source_seen_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0esourceSeenTime\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblemB\f\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12\x18\n" +
+	"\afailing\x18\x05 \x01(\tR\afailing\x122\n" +
+	"\tgone_jobs\x18\x06 \x03(\v2\x15.ckptferry.v1.GoneJobR\bgoneJobsB\f\n" +
 	"\n" +
-	"_job_count\"\xed\x01\n" +
+	"_job_count\"V\n" +
+	"\aGoneJob\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x129\n" +
+	"\n" +
+	"known_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tknownTime\"\xed\x01\n" +
 	"\fExportStatus\x12\x16\n" +
 	"\x06export\x18\x01 \x01(\tR\x06export\x12 \n" +
 	"\tjob_count\x18\x02 \x01(\x03H\x00R\bjobCount\x88\x01\x01\x12;\n" +
@@ -1260,7 +1339,7 @@ func file_ckptferry_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_ckptferry_v1_agent_service_proto_rawDescData
 }
 
-var file_ckptferry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_ckptferry_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_ckptferry_v1_agent_service_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),           // 0: ckptferry.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),          // 1: ckptferry.v1.GetStatusResponse
@@ -1268,56 +1347,59 @@ var file_ckptferry_v1_agent_service_proto_goTypes = []any{
 	(*Member)(nil),                     // 3: ckptferry.v1.Member
 	(*Voter)(nil),                      // 4: ckptferry.v1.Voter
 	(*RouteStatus)(nil),                // 5: ckptferry.v1.RouteStatus
-	(*ExportStatus)(nil),               // 6: ckptferry.v1.ExportStatus
-	(*Transfer)(nil),                   // 7: ckptferry.v1.Transfer
-	(*ListAuditRequest)(nil),           // 8: ckptferry.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),          // 9: ckptferry.v1.ListAuditResponse
-	(*AddVoterRequest)(nil),            // 10: ckptferry.v1.AddVoterRequest
-	(*AddVoterResponse)(nil),           // 11: ckptferry.v1.AddVoterResponse
-	(*RemoveVoterRequest)(nil),         // 12: ckptferry.v1.RemoveVoterRequest
-	(*RemoveVoterResponse)(nil),        // 13: ckptferry.v1.RemoveVoterResponse
-	(*TransferLeadershipRequest)(nil),  // 14: ckptferry.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 15: ckptferry.v1.TransferLeadershipResponse
-	(*ReadContext)(nil),                // 16: ckptferry.v1.ReadContext
-	(*FencedJob)(nil),                  // 17: ckptferry.v1.FencedJob
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 19: google.protobuf.Duration
-	(*AuditRecord)(nil),                // 20: ckptferry.v1.AuditRecord
+	(*GoneJob)(nil),                    // 6: ckptferry.v1.GoneJob
+	(*ExportStatus)(nil),               // 7: ckptferry.v1.ExportStatus
+	(*Transfer)(nil),                   // 8: ckptferry.v1.Transfer
+	(*ListAuditRequest)(nil),           // 9: ckptferry.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),          // 10: ckptferry.v1.ListAuditResponse
+	(*AddVoterRequest)(nil),            // 11: ckptferry.v1.AddVoterRequest
+	(*AddVoterResponse)(nil),           // 12: ckptferry.v1.AddVoterResponse
+	(*RemoveVoterRequest)(nil),         // 13: ckptferry.v1.RemoveVoterRequest
+	(*RemoveVoterResponse)(nil),        // 14: ckptferry.v1.RemoveVoterResponse
+	(*TransferLeadershipRequest)(nil),  // 15: ckptferry.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 16: ckptferry.v1.TransferLeadershipResponse
+	(*ReadContext)(nil),                // 17: ckptferry.v1.ReadContext
+	(*FencedJob)(nil),                  // 18: ckptferry.v1.FencedJob
+	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 20: google.protobuf.Duration
+	(*AuditRecord)(nil),                // 21: ckptferry.v1.AuditRecord
 }
 var file_ckptferry_v1_agent_service_proto_depIdxs = []int32{
 	4,  // 0: ckptferry.v1.GetStatusResponse.voters:type_name -> ckptferry.v1.Voter
 	5,  // 1: ckptferry.v1.GetStatusResponse.routes:type_name -> ckptferry.v1.RouteStatus
-	7,  // 2: ckptferry.v1.GetStatusResponse.transfers:type_name -> ckptferry.v1.Transfer
-	16, // 3: ckptferry.v1.GetStatusResponse.read:type_name -> ckptferry.v1.ReadContext
-	6,  // 4: ckptferry.v1.GetStatusResponse.exports:type_name -> ckptferry.v1.ExportStatus
+	8,  // 2: ckptferry.v1.GetStatusResponse.transfers:type_name -> ckptferry.v1.Transfer
+	17, // 3: ckptferry.v1.GetStatusResponse.read:type_name -> ckptferry.v1.ReadContext
+	7,  // 4: ckptferry.v1.GetStatusResponse.exports:type_name -> ckptferry.v1.ExportStatus
 	2,  // 5: ckptferry.v1.GetStatusResponse.fences:type_name -> ckptferry.v1.FencedExport
 	3,  // 6: ckptferry.v1.GetStatusResponse.members:type_name -> ckptferry.v1.Member
-	7,  // 7: ckptferry.v1.GetStatusResponse.group_transfers:type_name -> ckptferry.v1.Transfer
-	17, // 8: ckptferry.v1.FencedExport.jobs:type_name -> ckptferry.v1.FencedJob
-	18, // 9: ckptferry.v1.Member.heard_time:type_name -> google.protobuf.Timestamp
-	18, // 10: ckptferry.v1.RouteStatus.source_seen_time:type_name -> google.protobuf.Timestamp
-	18, // 11: ckptferry.v1.ExportStatus.polled_time:type_name -> google.protobuf.Timestamp
-	19, // 12: ckptferry.v1.ExportStatus.poll_duration:type_name -> google.protobuf.Duration
-	18, // 13: ckptferry.v1.Transfer.started_time:type_name -> google.protobuf.Timestamp
-	20, // 14: ckptferry.v1.ListAuditResponse.records:type_name -> ckptferry.v1.AuditRecord
-	16, // 15: ckptferry.v1.ListAuditResponse.read:type_name -> ckptferry.v1.ReadContext
-	4,  // 16: ckptferry.v1.AddVoterResponse.voters:type_name -> ckptferry.v1.Voter
-	4,  // 17: ckptferry.v1.RemoveVoterResponse.voters:type_name -> ckptferry.v1.Voter
-	0,  // 18: ckptferry.v1.AgentService.GetStatus:input_type -> ckptferry.v1.GetStatusRequest
-	8,  // 19: ckptferry.v1.AgentService.ListAudit:input_type -> ckptferry.v1.ListAuditRequest
-	10, // 20: ckptferry.v1.AgentService.AddVoter:input_type -> ckptferry.v1.AddVoterRequest
-	12, // 21: ckptferry.v1.AgentService.RemoveVoter:input_type -> ckptferry.v1.RemoveVoterRequest
-	14, // 22: ckptferry.v1.AgentService.TransferLeadership:input_type -> ckptferry.v1.TransferLeadershipRequest
-	1,  // 23: ckptferry.v1.AgentService.GetStatus:output_type -> ckptferry.v1.GetStatusResponse
-	9,  // 24: ckptferry.v1.AgentService.ListAudit:output_type -> ckptferry.v1.ListAuditResponse
-	11, // 25: ckptferry.v1.AgentService.AddVoter:output_type -> ckptferry.v1.AddVoterResponse
-	13, // 26: ckptferry.v1.AgentService.RemoveVoter:output_type -> ckptferry.v1.RemoveVoterResponse
-	15, // 27: ckptferry.v1.AgentService.TransferLeadership:output_type -> ckptferry.v1.TransferLeadershipResponse
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	8,  // 7: ckptferry.v1.GetStatusResponse.group_transfers:type_name -> ckptferry.v1.Transfer
+	18, // 8: ckptferry.v1.FencedExport.jobs:type_name -> ckptferry.v1.FencedJob
+	19, // 9: ckptferry.v1.Member.heard_time:type_name -> google.protobuf.Timestamp
+	19, // 10: ckptferry.v1.RouteStatus.source_seen_time:type_name -> google.protobuf.Timestamp
+	6,  // 11: ckptferry.v1.RouteStatus.gone_jobs:type_name -> ckptferry.v1.GoneJob
+	19, // 12: ckptferry.v1.GoneJob.known_time:type_name -> google.protobuf.Timestamp
+	19, // 13: ckptferry.v1.ExportStatus.polled_time:type_name -> google.protobuf.Timestamp
+	20, // 14: ckptferry.v1.ExportStatus.poll_duration:type_name -> google.protobuf.Duration
+	19, // 15: ckptferry.v1.Transfer.started_time:type_name -> google.protobuf.Timestamp
+	21, // 16: ckptferry.v1.ListAuditResponse.records:type_name -> ckptferry.v1.AuditRecord
+	17, // 17: ckptferry.v1.ListAuditResponse.read:type_name -> ckptferry.v1.ReadContext
+	4,  // 18: ckptferry.v1.AddVoterResponse.voters:type_name -> ckptferry.v1.Voter
+	4,  // 19: ckptferry.v1.RemoveVoterResponse.voters:type_name -> ckptferry.v1.Voter
+	0,  // 20: ckptferry.v1.AgentService.GetStatus:input_type -> ckptferry.v1.GetStatusRequest
+	9,  // 21: ckptferry.v1.AgentService.ListAudit:input_type -> ckptferry.v1.ListAuditRequest
+	11, // 22: ckptferry.v1.AgentService.AddVoter:input_type -> ckptferry.v1.AddVoterRequest
+	13, // 23: ckptferry.v1.AgentService.RemoveVoter:input_type -> ckptferry.v1.RemoveVoterRequest
+	15, // 24: ckptferry.v1.AgentService.TransferLeadership:input_type -> ckptferry.v1.TransferLeadershipRequest
+	1,  // 25: ckptferry.v1.AgentService.GetStatus:output_type -> ckptferry.v1.GetStatusResponse
+	10, // 26: ckptferry.v1.AgentService.ListAudit:output_type -> ckptferry.v1.ListAuditResponse
+	12, // 27: ckptferry.v1.AgentService.AddVoter:output_type -> ckptferry.v1.AddVoterResponse
+	14, // 28: ckptferry.v1.AgentService.RemoveVoter:output_type -> ckptferry.v1.RemoveVoterResponse
+	16, // 29: ckptferry.v1.AgentService.TransferLeadership:output_type -> ckptferry.v1.TransferLeadershipResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_ckptferry_v1_agent_service_proto_init() }
@@ -1330,15 +1412,15 @@ func file_ckptferry_v1_agent_service_proto_init() {
 	file_ckptferry_v1_replica_service_proto_init()
 	file_ckptferry_v1_agent_service_proto_msgTypes[1].OneofWrappers = []any{}
 	file_ckptferry_v1_agent_service_proto_msgTypes[5].OneofWrappers = []any{}
-	file_ckptferry_v1_agent_service_proto_msgTypes[6].OneofWrappers = []any{}
 	file_ckptferry_v1_agent_service_proto_msgTypes[7].OneofWrappers = []any{}
+	file_ckptferry_v1_agent_service_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ckptferry_v1_agent_service_proto_rawDesc), len(file_ckptferry_v1_agent_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -218,7 +218,10 @@ type WatchResponse struct {
 	// When the source last looked at its storage and saw everything, by its clock; absent when it never did.
 	PolledTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=polled_time,json=polledTime,proto3" json:"polled_time,omitempty"`
 	// Why the source's storage can't be looked at just now; empty when it can.
-	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Jobs that are known of the export and of which its storage had no checkpoint and no savepoint any more at polled_time, at
+	// most 1000. Said with polled_time alone.
+	GoneJobs      []string `protobuf:"bytes,5,rep,name=gone_jobs,json=goneJobs,proto3" json:"gone_jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +282,13 @@ func (x *WatchResponse) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *WatchResponse) GetGoneJobs() []string {
+	if x != nil {
+		return x.GoneJobs
+	}
+	return nil
 }
 
 // Place names a file or directory of an export.
@@ -1179,13 +1189,14 @@ const file_ckptferry_peer_v1_peer_proto_rawDesc = "" +
 	"datacenter\x12\x14\n" +
 	"\x05agent\x18\x03 \x01(\tR\x05agent\"&\n" +
 	"\fWatchRequest\x12\x16\n" +
-	"\x06export\x18\x01 \x01(\tR\x06export\"\xb7\x01\n" +
+	"\x06export\x18\x01 \x01(\tR\x06export\"\xd4\x01\n" +
 	"\rWatchResponse\x123\n" +
 	"\x05found\x18\x01 \x03(\v2\x1d.ckptferry.v1.FoundCheckpointR\x05found\x12\x1a\n" +
 	"\bcomplete\x18\x02 \x01(\bR\bcomplete\x12;\n" +
 	"\vpolled_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"polledTime\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"/\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12\x1b\n" +
+	"\tgone_jobs\x18\x05 \x03(\tR\bgoneJobs\"/\n" +
 	"\x05Place\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"\x9c\x01\n" +
