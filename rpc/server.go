@@ -87,13 +87,18 @@ type ServerConfig struct {
 
 // view is what the servers ask of raftstore.View.
 type view interface {
+	catalogueView
 	Exports() []raftstore.Export
 	Export(name string) (raftstore.Export, bool)
 	Routes() []raftstore.Route
+	Replicas() []raftstore.Replica
+}
+
+// catalogueView is the part of it about what the sources have.
+type catalogueView interface {
 	FoundAfter(export string, seq uint64) []raftstore.Found
 	RouteJobs(route string) []string
 	SeenAt(route string) time.Time
-	Replicas() []raftstore.Replica
 	ExportJobs(export string) []string
 	JobFound(export, job string) []raftstore.Found
 	JobKnown(route, job string) []raftstore.Found
