@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/config"
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/units"
@@ -160,7 +162,8 @@ func routeMessages(routes []config.Route) []*ckptferryv1.Route {
 			Name: r.Name, FromDatacenter: r.From.DC, FromExport: r.From.Export, Root: r.Root,
 			Include: r.Jobs.Include, Exclude: r.Jobs.Exclude,
 			Mode: routeModes[r.Mode], Keep: r.Keep, Priority: r.Priority, RelativePaths: r.Paths == "relative",
-			BytesPerSecond: int64(r.Rate),
+			BytesPerSecond: int64(r.Rate), KeepDaily: r.KeepDaily, KeepSavepoints: r.KeepSavepoints,
+			KeepFor: durationOrNone(r.KeepFor), Grace: durationOrNone(r.Grace),
 		})
 	}
 	return all
@@ -184,18 +187,41 @@ func routeRows(routes []*ckptferryv1.Route) [][]string {
 		for _, pattern := range r.GetExclude() {
 			jobs += ",!" + pattern
 		}
-		keep := "all"
-		if r.GetKeep() > 0 {
-			keep = strconv.Itoa(int(r.GetKeep()))
-		}
 		paths := "absolute"
 		if r.GetRelativePaths() {
 			paths = "relative"
 		}
 		rows = append(rows, []string{
 			r.GetName(), r.GetFromDatacenter() + "/" + r.GetFromExport(), strings.ToLower(enumName(r.GetMode().String(), "ROUTE_MODE_")),
-			r.GetRoot(), jobs, keep, strconv.Itoa(int(r.GetPriority())), units.Rate(r.GetBytesPerSecond()), paths, strconv.FormatUint(r.GetEpoch(), 10),
+			r.GetRoot(), jobs, keptOf(r), strconv.Itoa(int(r.GetPriority())), units.Rate(r.GetBytesPerSecond()), paths, strconv.FormatUint(r.GetEpoch(), 10),
 		})
 	}
 	return rows
+}
+
+// durationOrNone is absent for zero, as the state has it.
+func durationOrNone(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}
+
+// keptOf is what a route keeps, in one word of a table: "3+7d+48h" keeps three checkpoints, one of each of seven days, and
+// those of the last 48 hours.
+func keptOf(r *ckptferryv1.Route) string {
+	keep := "all"
+	if r.GetKeep() > 0 {
+		keep = strconv.Itoa(int(r.GetKeep()))
+		if n := r.GetKeepDaily(); n > 0 {
+			keep += fmt.Sprintf("+%dd", n)
+		}
+		if d := r.GetKeepFor().AsDuration(); d > 0 {
+			keep += "+" + humanDuration(d)
+		}
+	}
+	if n := r.GetKeepSavepoints(); n > 0 {
+		keep += fmt.Sprintf(",%dsp", n)
+	}
+	return keep
 }

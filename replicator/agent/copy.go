@@ -72,7 +72,7 @@ func (t *term) copyOne(ctx, term context.Context, w want) (o outcome) {
 	log.Info("copying", "source", w.found.URI, "replica", uri)
 	res, err := replicator.Replicate(ctx, t.cfg.Stores, req)
 	o = judge(ctx, w, res, err)
-	if err := t.propose(term, o.command(fence, res, t.cfg.Now())); err != nil {
+	if err := t.recordEnd(term, o.command(fence, res, t.cfg.Now()), res); err != nil {
 		return t.unrecorded(term, w, err)
 	}
 	switch o.kind {
@@ -103,6 +103,9 @@ func (t *term) request(w want, tr *transfer) (replicator.Request, error) {
 	}
 	if w.route.Relative {
 		req.Paths = replicator.PathsRelative
+	}
+	if r, known := t.cfg.Group.View().Replica(w.key); known && r.Status == raftstore.StatusQuarantined {
+		req.Verify = replicator.VerifyAll // some of what is there rotted, and is mended by this
 	}
 	return req, nil
 }

@@ -77,6 +77,9 @@ func New(cfg Config) (*Keeper, error) {
 	return &Keeper{cfg: cfg, scrubLimit: replicator.NewLimit(cfg.ScrubBytesPerSecond), stats: map[string]*Stats{}}, nil
 }
 
+// SetScrubRate bounds what scrubs read, all together; 0: no bound. One under way follows.
+func (k *Keeper) SetScrubRate(bytesPerSecond int64) { k.scrubLimit.Set(bytesPerSecond) }
+
 // Stats is what the keeper of this process has done and seen of a route.
 type Stats struct {
 	Route string
@@ -86,10 +89,9 @@ type Stats struct {
 	Quarantined int64 // replicas in which rot was found
 	ScrubBytes  int64 // that were read
 	// As last seen.
-	TrashFiles int64
-	TrashBytes int64
-	// Claimed counts replicas that are promoted and not as their manifest says. Whose a job claimed, Flink deletes from: no alarm.
-	ScrubProblems int64
+	TrashFiles    int64
+	TrashBytes    int64
+	ScrubProblems int64  // promoted replicas that were found to be not what they were; they stay in use
 	Problem       string // why the route can't be swept or retired, or not all of it; empty when all is well
 }
 

@@ -16,6 +16,8 @@ type Agent struct {
 	Insecure    bool                  `yaml:"insecure"` // no TLS, also where others than this machine can reach it
 	Stores      map[string]Store      `yaml:"stores"`   // by URI prefix, as Flink names it
 	Limits      Limits                `yaml:"limits"`
+	Verify      Verify                `yaml:"verify"`
+	Retention   Retention             `yaml:"retention"`
 	Log         Log                   `yaml:"log"`
 	Migrate     Migrate               `yaml:"migrate"`
 
@@ -100,6 +102,17 @@ type Limits struct {
 	Poll        time.Duration `yaml:"poll"`         // between two looks at an export
 	SilentAfter time.Duration `yaml:"silent_after"` // without news of a source, it counts as silent
 	LinkRate    Rate          `yaml:"link_rate"`    // of all copies of this agent together
+	ScrubRate   Rate          `yaml:"scrub_rate"`   // of all scrubs of this agent together
+}
+
+// Verify says how what is READY is looked at again.
+type Verify struct {
+	ScrubEvery time.Duration `yaml:"scrub_every"` // each replica's every byte is read so often; 0: never by itself
+}
+
+// Retention says when what the routes' rules don't keep is deleted.
+type Retention struct {
+	Every time.Duration `yaml:"every"` // between two passes
 }
 
 // Migrate is what migrations may do on this machine.
@@ -118,8 +131,9 @@ type Log struct {
 func defaults() Agent {
 	return Agent{
 		Listen: Listen{API: "127.0.0.1:7070", Peer: "127.0.0.1:7071"},
-		Limits: Limits{Parallel: 4, Files: 16, Poll: 5 * time.Second, SilentAfter: 30 * time.Second},
-		Log:    Log{Level: "info", Format: "text"},
+		Limits: Limits{Parallel: 4, Files: 16, Poll: 5 * time.Second, SilentAfter: 30 * time.Second, ScrubRate: 50 << 20},
+		Verify: Verify{ScrubEvery: 24 * time.Hour}, Retention: Retention{Every: time.Minute},
+		Log: Log{Level: "info", Format: "text"},
 	}
 }
 

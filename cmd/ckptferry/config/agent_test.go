@@ -76,7 +76,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	if diff := cmp.Diff(endpoints, got.Datacenters["dc2"].Endpoints); diff != "" {
 		t.Errorf("endpoints (-want +got):\n%s", diff)
 	}
-	if want := (Limits{2, 8, 200 * time.Millisecond, time.Minute, 400 << 20}); got.Limits != want {
+	if want := (Limits{2, 8, 200 * time.Millisecond, time.Minute, 400 << 20, 50 << 20}); got.Limits != want {
 		t.Errorf("limits %+v, want %+v", got.Limits, want)
 	}
 	if diff := cmp.Diff(map[string][]string{"flink": {"/usr/local/bin/start-job", "--detached"}}, got.Migrate.Hooks); diff != "" {

@@ -222,6 +222,12 @@ func (c agentCheck) limits() {
 			c.problem(keys{"limits", key}, "limits.%s: %s: want 10ms to 24h", key, v)
 		}
 	}
+	if v := c.cfg.Verify.ScrubEvery; v != 0 && (v < time.Minute || v > 366*24*time.Hour) {
+		c.problem(keys{"verify", "scrub_every"}, "verify.scrub_every: %s: want 1m to 366 days (8784h), or 0 for never", v)
+	}
+	if v := c.cfg.Retention.Every; v < time.Second || v > 24*time.Hour {
+		c.problem(keys{"retention", "every"}, "retention.every: %s: want 1s to 24h", v)
+	}
 	if l.SilentAfter <= l.Poll && l.Poll <= 24*time.Hour {
 		c.problem(keys{"limits", "silent_after"}, "limits.silent_after: %s is not longer than limits.poll, %s: every source would look silent", l.SilentAfter, l.Poll)
 	}

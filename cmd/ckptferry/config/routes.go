@@ -4,6 +4,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Routes is a file of exports and routes: what a datacenter lets others read, and what it pulls. Either may be absent.
@@ -22,15 +23,21 @@ type Export struct {
 
 // Route is what the target datacenter pulls.
 type Route struct {
-	Name     string `yaml:"name"`
-	From     From   `yaml:"from"`
-	Root     string `yaml:"root"` // as Flink at the target names it
-	Jobs     Jobs   `yaml:"jobs"`
-	Mode     string `yaml:"mode"` // continuous (also when empty), paused or on_demand
-	Keep     int32  `yaml:"keep"` // READY replicas of a job; 0: all
-	Priority int32  `yaml:"priority"`
-	Paths    string `yaml:"paths"` // absolute (also when empty) or relative
-	Rate     Rate   `yaml:"rate"`  // of all copies of the route together
+	Name string `yaml:"name"`
+	From From   `yaml:"from"`
+	Root string `yaml:"root"` // as Flink at the target names it
+	Jobs Jobs   `yaml:"jobs"`
+	Mode string `yaml:"mode"` // continuous (also when empty), paused or on_demand
+	Keep int32  `yaml:"keep"` // READY checkpoints of a job; 0: all
+	// KeepFor and KeepDaily keep more of them: those that are younger, and the last one of each of so many days.
+	KeepFor        time.Duration `yaml:"keep_for"`
+	KeepDaily      int32         `yaml:"keep_daily"`
+	KeepSavepoints int32         `yaml:"keep_savepoints"` // READY savepoints of a job; 0: all
+	// Grace is how long files that no replica needs lie before they go to the trash, and how long they lie there; 0: 24 h.
+	Grace    time.Duration `yaml:"grace"`
+	Priority int32         `yaml:"priority"`
+	Paths    string        `yaml:"paths"` // absolute (also when empty) or relative
+	Rate     Rate          `yaml:"rate"`  // of all copies of the route together
 }
 
 // From names an export of another datacenter.
@@ -136,6 +143,19 @@ func (d *document) route(p keys, r *Route) {
 	d.oneOf(p.in("paths"), r.Paths, "absolute", "relative")
 	if r.Keep < 0 {
 		d.problem(p.in("keep"), "keep: %d: want 0 (all) or more", r.Keep)
+	}
+	for key, n := range map[string]int32{"keep_daily": r.KeepDaily, "keep_savepoints": r.KeepSavepoints} {
+		if n < 0 {
+			d.problem(p.in(key), "%s: %d: want 0 or more", key, n)
+		}
+	}
+	for key, v := range map[string]time.Duration{"keep_for": r.KeepFor, "grace": r.Grace} {
+		if v < 0 {
+			d.problem(p.in(key), "%s: %s: want 0 or more", key, v)
+		}
+	}
+	if r.Keep == 0 && (r.KeepFor > 0 || r.KeepDaily > 0) {
+		d.problem(p.in("keep"), "%s: keep_for and keep_daily keep more than keep does, and without keep (or with 0) all are kept: say keep: 1 or more", describe(p))
 	}
 	for list, patterns := range map[string][]string{"include": r.Jobs.Include, "exclude": r.Jobs.Exclude} {
 		for i, pattern := range patterns {

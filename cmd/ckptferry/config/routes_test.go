@@ -1,9 +1,12 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -79,6 +82,35 @@ func TestMistakesInRoutesAreNamedWhereTheyStand(t *testing.T) {
 			_, err := ReadRoutes(write(t, strings.Replace(goodRoutes, tc.from, tc.to, 1)))
 			if err == nil || !regexp.MustCompile(`(?m)agent\.yaml:`+tc.want).MatchString(err.Error()) {
 				t.Errorf("want %s in\n%v", tc.want, err)
+			}
+		})
+	}
+}
+
+func TestWhatARouteKeeps(t *testing.T) {
+	for name, c := range map[string]struct{ keys, problem string }{
+		"all rules":                     {"keep: 3, keep_for: 48h, keep_daily: 7, keep_savepoints: 5, grace: 2h", ""},
+		"savepoints alone":              {"keep_savepoints: 5", ""},
+		"more than keep without a keep": {"keep_daily: 7", "say keep: 1 or more"},
+		"a negative number":             {"keep: 1, keep_daily: -1", "keep_daily: -1: want 0 or more"},
+		"a negative time":               {"grace: -1h", "grace: -1h"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "routes.yaml")
+			text := "routes:\n  - {name: prod, from: {dc: dc1, export: prod}, root: \"hdfs://dc2/r\", " + c.keys + "}\n"
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := ReadRoutes(file)
+			switch {
+			case c.problem == "" && err != nil:
+				t.Fatal(err)
+			case c.problem == "":
+				if r := got.Routes[0]; name == "all rules" && (r.KeepFor != 48*time.Hour || r.KeepDaily != 7 || r.KeepSavepoints != 5 || r.Grace != 2*time.Hour) {
+					t.Errorf("read %+v", r)
+				}
+			case err == nil || !strings.Contains(err.Error(), c.problem):
+				t.Errorf("ReadRoutes = %v, want %q", err, c.problem)
 			}
 		})
 	}

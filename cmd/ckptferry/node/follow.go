@@ -21,8 +21,10 @@ type follower struct {
 	now  config.Agent // as it was taken last
 	log  *slog.Logger
 	tune func(agent.Tunable)
-	tls  func(rpc.TLS) // nil without TLS
-	said string        // why the file was refused last
+	// scrubRate takes another limits.scrub_rate, in bytes a second.
+	scrubRate func(int64)
+	tls       func(rpc.TLS) // nil without TLS
+	said      string        // why the file was refused last
 }
 
 // follow looks at the file every few seconds, and at each hangup, until ctx ends. A file that is wrong, or that changes
@@ -70,6 +72,7 @@ func (f *follower) look(asked bool) {
 func (f *follower) take(fresh config.Agent) {
 	if fresh.Limits != f.now.Limits {
 		f.tune(tunable(fresh.Limits))
+		f.scrubRate(int64(fresh.Limits.ScrubRate))
 	}
 	if fresh.TLS != f.now.TLS && f.tls != nil {
 		f.tls(tlsFiles(fresh.TLS))

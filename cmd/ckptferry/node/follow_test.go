@@ -56,7 +56,7 @@ func TestTheAgentFollowsItsFile(t *testing.T) {
 		var logged written
 		log := NewLog(&logged, cfg.Log)
 		hangups, ended := make(chan os.Signal), make(chan struct{})
-		f := &follower{now: cfg, log: log, tune: func(l agent.Tunable) {
+		f := &follower{now: cfg, log: log, scrubRate: func(int64) {}, tune: func(l agent.Tunable) {
 			set = append(set, fmt.Sprintf("%d every %s", l.LinkBytesPerSecond>>20, l.Poll))
 		}}
 		go func() {

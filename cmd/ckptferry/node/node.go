@@ -23,6 +23,7 @@ import (
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/metrics"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator/agent"
+	"github.com/ckptferry/ckptferry/replicator/keeper"
 	"github.com/ckptferry/ckptferry/replicator/migrate"
 	"github.com/ckptferry/ckptferry/rpc"
 )
@@ -40,6 +41,7 @@ type node struct {
 	store   *raftstore.Store
 	voter   *rpc.Voter // store, whoever leads
 	agent   *agent.Agent
+	keeper  *keeper.Keeper
 	moveTLS func(rpc.TLS) // nil without TLS
 
 	servers   []server // of listeners, in their order
@@ -79,7 +81,9 @@ func Run(ctx context.Context, cfg config.Agent, log *slog.Logger, version string
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	following.Go(func() { (&follower{now: cfg, log: log, tune: r.agent.Tune, tls: r.moveTLS}).follow(working, hangups) })
+	following.Go(func() {
+		(&follower{now: cfg, log: log, tune: r.agent.Tune, scrubRate: r.keeper.SetScrubRate, tls: r.moveTLS}).follow(working, hangups)
+	})
 	worked, served := make(chan error, 1), make(chan error, len(r.servers))
 	part := func(run func() error, ended chan<- error) {
 		go func() {
@@ -156,6 +160,9 @@ func (r *node) open() error {
 	}
 	stages, copies := metrics.NewStages(), &migrate.Copies{}
 	migrations, err := r.migrations(copies)
+	if err == nil {
+		err = r.openKeeper()
+	}
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
@@ -164,7 +171,7 @@ func (r *node) open() error {
 		Poll: cfg.Limits.Poll, SilentAfter: cfg.Limits.SilentAfter, Parallel: cfg.Limits.Parallel, FilesParallel: cfg.Limits.Files,
 		LinkBytesPerSecond: int64(cfg.Limits.LinkRate),
 		Observer:           observers{stages, copies}, Log: r.log,
-		WhileLeading: []func(context.Context){migrations.WhileLeading},
+		WhileLeading: []func(context.Context){migrations.WhileLeading, r.keeper.Retention, r.keeper.Scrub},
 	})
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)

@@ -63,6 +63,11 @@ limits:
   poll: 5s           # how often the exports are looked at
   silent_after: 30s  # without news of the source, it counts as silent
 #  link_rate: 400MiB/s # of all copies of this agent together; left out: as fast as it goes. It is read again when this file changes
+#  scrub_rate: 50MiB/s # of all scrubs of this agent together
+
+# What is below is for the target:
+#verify: {scrub_every: 24h}   # each READY replica's every byte is read again so often; 0: never
+#retention: {every: 1m}       # how often it is looked what the routes' rules don't keep
 
 # Commands that may start a job once a migration has moved it here (ckptferry migrate run --hook NAME):
 #migrate: {hooks: {flink: [/usr/local/bin/start-job]}}
@@ -86,7 +91,11 @@ routes:
     root: {{printf "%q" (print .To.Storage "/replicas/prod")}}   # a directory of ckptferry's own
 #    jobs: {include: ["orders*"], exclude: ["*-test"]}
     mode: continuous # or paused, or on_demand: only jobs that a migration moves
-    keep: 3          # READY replicas of a job at least; 0: all
+    keep: 3          # READY checkpoints of a job at least, the newest; 0: all
+#    keep_for: 48h    # and those that are younger
+#    keep_daily: 7    # and the last one of each of so many days (UTC)
+#    keep_savepoints: 5 # the newest savepoints of a job; 0: all
+#    grace: 24h       # how long files that no replica needs lie before they go to the trash, and how long they lie there
 #    rate: 200MiB/s   # of all its copies together; ckptferry transfer throttle changes it, also while they run
     paths: absolute  # or relative: can be moved, for NO_CLAIM restores only
 `)
