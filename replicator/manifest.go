@@ -61,6 +61,8 @@ type ManifestHeader struct {
 	MetadataCRC   CRC       `json:"metadata_crc32c"`
 	Created       time.Time `json:"created"`
 	Warnings      []string  `json:"warnings,omitempty"`
+	// Label is what the group knew that had the replica made; empty of one that was made by hand, or long ago.
+	Label Label `json:"label,omitzero"`
 }
 
 // ManifestFile is one line of a manifest: one file of the replica, _metadata aside.

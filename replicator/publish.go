@@ -174,7 +174,7 @@ func (b *publisher) manifest(out io.Writer) error {
 		CheckpointID: p.meta.CheckpointID, Kind: string(p.meta.Kind), FlinkFormat: p.meta.Version, Paths: string(p.req.Paths),
 		OriginalBytes: int64(len(p.original)), OriginalCRC: checksum(p.original),
 		MetadataBytes: int64(len(p.rewrite)), MetadataCRC: checksum(p.rewrite),
-		Created: b.now.UTC(), Warnings: p.warnings,
+		Created: b.now.UTC(), Warnings: p.warnings, Label: p.req.Label,
 	})
 	if err != nil {
 		return err

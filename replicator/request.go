@@ -59,6 +59,8 @@ type Request struct {
 	Limits      []*Limit
 	partials    partialRule // zero: largeBytes
 	originsFrom int64       // zero: originsFrom
+	// Label goes into the manifest.
+	Label Label
 	// Meter, if set, is kept up to date for whoever shows progress.
 	Meter *Meter
 }

@@ -100,6 +100,7 @@ func (t *term) request(w want, tr *transfer) (replicator.Request, error) {
 		Source: source, Target: root, SourceOpener: t.cfg.Sources[w.route.FromDC].Open(w.route.FromExport),
 		Verify: t.cfg.Verify, Parallel: t.agent.tuned.Load().FilesParallel, Meter: &tr.meter,
 		Limits: t.agent.limitsOf(w.route.Name), Origins: newOrigins(t.cfg.Group.View(), t.cfg.Stores),
+		Label: replicator.Label{Job: w.found.Job, Route: w.route.Name, Attempt: w.attempt, Completed: w.found.CompletedAt.UTC()},
 	}
 	if w.route.Relative {
 		req.Paths = replicator.PathsRelative

@@ -301,7 +301,7 @@ func (w *world) copy(ctx context.Context, f raftstore.Found) error {
 	view := w.group.View()
 	old, _ := view.Replica(key)
 	fence := &raftv1.Fence{Epoch: view.JobEpoch(routeName, f.Job), Attempt: old.Planned.Attempt + 1}
-	req := replicator.Request{Source: mustURI(f.URI), Target: mustURI(root)}
+	req := replicator.Request{Source: mustURI(f.URI), Target: mustURI(root), Label: replicator.Label{Job: f.Job, Route: routeName, Completed: f.CompletedAt.UTC()}}
 	for _, cmd := range []*raftv1.Command{
 		{Op: &raftv1.Command_PlanReplica{PlanReplica: &raftv1.PlanReplica{Key: raftstore.KeyMessage(key), Fence: fence, Job: f.Job,
 			Uri: replicator.ReplicaURI(req.Target, req.Source).String(), CompletedTime: timestamppb.New(f.CompletedAt), Agent: "dc-b-a",

@@ -104,7 +104,7 @@ func TestWhatIsLeftOutHasDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Limits{Parallel: 4, Files: 16, Poll: 5 * time.Second, SilentAfter: 30 * time.Second}); got.Limits != want {
+	if want := (Limits{Parallel: 4, Files: 16, Poll: 5 * time.Second, SilentAfter: 30 * time.Second, ScrubRate: 50 << 20}); got.Limits != want {
 		t.Errorf("limits %+v, want %+v", got.Limits, want)
 	}
 	if want := (Listen{API: "127.0.0.1:7070", Peer: "127.0.0.1:7071"}); got.Listen != want {
