@@ -43,6 +43,7 @@ func (s *Server) serveAPI() {
 	ckptferryv1.RegisterRouteServiceServer(s.grpc, a)
 	ckptferryv1.RegisterAgentServiceServer(s.grpc, a)
 	ckptferryv1.RegisterFailoverServiceServer(s.grpc, &failover{Server: s})
+	ckptferryv1.RegisterStorageServiceServer(s.grpc, &storage{Server: s})
 	ckptferryv1.RegisterMigrationServiceServer(s.grpc, &migration{Server: s})
 	h := health.NewServer()
 	s.setHealth(h, healthv1.HealthCheckResponse_NOT_SERVING)

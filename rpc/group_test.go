@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator/agent"
+	"github.com/ckptferry/ckptferry/replicator/keeper"
 )
 
 // groupNode is an agent of a group of three on loopback: its store, and its servers.
@@ -60,22 +60,22 @@ func (n *groupNode) reports() []agent.Report {
 	return slices.Clone(n.heard)
 }
 
-// storage answers as the chores of the leader would.
-type storage struct {
-	ckptferryv1.UnimplementedStorageServiceServer
+// chores answers as those of the leader would.
+type chores struct {
+	Storage
 	n *groupNode
 }
 
-func (s storage) PruneReplicas(req *ckptferryv1.PruneReplicasRequest, out grpc.ServerStreamingServer[ckptferryv1.PruneReplicasResponse]) error {
+func (s chores) Prune(_ context.Context, only keeper.Filter, each func(keeper.Gone) error) error {
 	if s.n.store.Role() != "leader" {
 		return raftstore.ErrNotLeader
 	}
 	for range 3 {
-		if err := out.Send(&ckptferryv1.PruneReplicasResponse{}); err != nil {
+		if err := each(keeper.Gone{Action: "trash", Files: 2, Bytes: 20}); err != nil {
 			return err
 		}
 	}
-	if req.GetRoute() == "bad" {
+	if only.Job == "bad" {
 		return fmt.Errorf("%w: bad", raftstore.ErrUnknownRoute)
 	}
 	return nil
@@ -114,7 +114,7 @@ func newRaftGroup(t *testing.T, ca *authority) []*groupNode {
 		t.Cleanup(func() { _ = errors.Join(n.voter.Close(), store.Close()) }) // the test is over
 		serving := ServerConfig{
 			ID: p.ID, Datacenter: "dc1", Group: n.voter, Agent: does{}, TLS: n.tls,
-			Forward: n.voter, Backend: n, Membership: store, Migrations: newMigrations(t, p.ID, store),
+			Forward: n.voter, Backend: n, Membership: store, Storage: chores{n: n}, Migrations: newMigrations(t, p.ID, store),
 			Apply: func(ctx context.Context, exports []raftstore.Export, _ []raftstore.Route, _ bool) ([]string, error) {
 				if n.store.Role() != "leader" {
 					return nil, raftstore.ErrNotLeader
@@ -133,9 +133,6 @@ func newRaftGroup(t *testing.T, ca *authority) []*groupNode {
 			},
 		}
 		api, group := NewAPI(serving), NewGroupServer(serving)
-		for _, s := range []*Server{api, group} {
-			ckptferryv1.RegisterStorageServiceServer(s.grpc, storage{n: n})
-		}
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -278,17 +275,14 @@ func TestCallsThatChangeReachTheLeaderFromEveryAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }() // the test is over
-	for route, want := range map[string]string{"prod": "", "bad": "ROUTE_UNKNOWN"} {
-		stream, err := ckptferryv1.NewStorageServiceClient(c.conn).PruneReplicas(t.Context(), &ckptferryv1.PruneReplicasRequest{Route: route})
-		if err != nil {
-			t.Fatal(err)
-		}
+	for job, want := range map[string]string{"orders": "", "bad": "ROUTE_UNKNOWN"} {
 		n := 0
-		for ; err == nil; n++ {
-			_, err = stream.Recv()
-		}
-		if n != 4 || (want == "") != errors.Is(err, io.EOF) || (want != "" && !strings.Contains(apiError(t.Context(), err).Error(), want)) {
-			t.Errorf("%s: %d answers, then %v; want 3, then %s", route, n-1, err, want)
+		total, err := c.Prune(t.Context(), &ckptferryv1.PruneReplicasRequest{Job: job}, func(*ckptferryv1.Pruned) error {
+			n++
+			return nil
+		})
+		if n != 3 || (want == "") != (err == nil) || (want == "" && (total.GetFileCount() != 6 || total.GetTotalBytes() != 60)) || (want != "" && !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %d answers, then %v, %v; want 3, then %s", job, n, total, err, want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ var healthOf = []string{
 	"", ckptferryv1.ReplicaService_ServiceDesc.ServiceName, ckptferryv1.RouteService_ServiceDesc.ServiceName,
 	ckptferryv1.AgentService_ServiceDesc.ServiceName, ckptferryv1.FailoverService_ServiceDesc.ServiceName,
 	ckptferryv1.CheckpointService_ServiceDesc.ServiceName, ckptferryv1.MigrationService_ServiceDesc.ServiceName,
+	ckptferryv1.StorageService_ServiceDesc.ServiceName,
 }
 
 // leaderEvery is how often it is looked whether the group has a leader.

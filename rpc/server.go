@@ -67,6 +67,8 @@ type ServerConfig struct {
 	Group                   Group
 	Agent                   Agent
 	Apply                   ApplyFunc    // for NewAPI; it may say raftstore.ErrNotLeader
+	Storage                 Storage      // for NewAPI; nil: Unimplemented, but for drills
+	Propose                 ProposeFunc  // for NewAPI: drills; nil: Unimplemented
 	Failover                Failover     // for NewAPI; nil: its service is not served
 	Migrations              Migrations   // for NewAPI; nil: migrations can't be made or changed
 	Fence                   FenceFunc    // for NewPeerServer; nil: told fences are Unimplemented

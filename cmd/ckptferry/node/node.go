@@ -193,6 +193,7 @@ func (r *node) open() error {
 		Stores: r.places, Reached: r.places.Reached, SilentAfter: r.agent.SilentAfter, TLS: tlsFiles, Log: r.log,
 	}
 	serving.Migrations = migrations
+	serving.Storage, serving.Propose = r.keeper, r.voter.Propose
 	serving.Forward, serving.Membership = r.voter, r.store
 	serving.Backend = backend{r.store, r.agent}
 	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving), rpc.NewGroupServer(serving)}
