@@ -85,6 +85,7 @@ type api interface {
 	RemoveRoutes(ctx context.Context, req *ckptferryv1.RemoveRoutesRequest) (*ckptferryv1.RemoveRoutesResponse, error)
 	Status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error)
 	drillAPI
+	storageAPI
 }
 
 var _ api = (*rpc.Client)(nil)

@@ -58,6 +58,7 @@ and copying bytes, which a failover doesn't do, are not counted), the date and F
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.drill(cmd.Context(), args[0], f) },
 	}
+	c.AddCommand(a.drillListCommand())
 	flags := c.Flags()
 	f.client.register(c)
 	flags.IntVar(&f.level, "level", 0, "1, 2 or 3 (required)")

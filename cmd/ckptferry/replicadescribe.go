@@ -103,6 +103,7 @@ func (a *app) describe(replicas []*ckptferryv1.Replica) error {
 			{"source's _metadata", fmt.Sprintf("CRC32C %08x", key.GetMetadataCrc32C())},
 			{"manifest", manifest},
 			{"pinned", fmt.Sprint(r.GetPinned())},
+			{"scrubbed", timeCell(r.GetScrubbedTime())},
 			{"warnings", orDash(strings.Join(r.GetWarnings(), "; "))},
 		} {
 			fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])

@@ -19,6 +19,7 @@ const replicaPage = 1000
 func (a *app) replicaCommand() *cobra.Command {
 	c := &cobra.Command{Use: "replica", Short: "The replicas that a datacenter holds", Args: cobra.NoArgs, RunE: needSubcommand}
 	c.AddCommand(a.replicaListCommand(), a.replicaDescribeCommand(), a.replicaWaitCommand(), a.replicaVerifyCommand(), a.replicaPinCommand(), a.replicaUnpinCommand())
+	c.AddCommand(a.replicaPruneCommand(), a.replicaScrubCommand())
 	return c
 }
 

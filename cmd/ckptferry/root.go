@@ -61,7 +61,7 @@ deleted the checkpoint meanwhile), 130 interrupted.`,
 	root.AddCommand(a.replicateCommand(), a.metadataCommand(), a.restoreCommandCommand(), a.demoCommand(), a.versionCommand(), a.protosetCommand())
 	root.AddCommand(a.agentCommand(), a.configCommand(), a.initCommand())
 	root.AddCommand(a.exportCommand(), a.routeCommand(), a.statusCommand(), a.lagCommand(), a.raftCommand())
-	root.AddCommand(a.jobCommand(), a.replicaCommand(), a.transferCommand(), a.drillCommand())
+	root.AddCommand(a.jobCommand(), a.replicaCommand(), a.transferCommand(), a.catalogCommand(), a.drillCommand())
 	root.AddCommand(a.migrateCommand())
 	markArgs(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {

@@ -15,11 +15,14 @@ func (a *app) verifyCommand() *cobra.Command {
 	var output string
 	var parallel int
 	c := &cobra.Command{
-		Use:   "verify PATH",
+		Use:   "verify PATH|ROOT",
 		Short: "Check that every file a checkpoint refers to is there, long enough and unchanged",
 		Long: `Exits 0 when every file that _metadata refers to is as it must be, or 7 with the names of those that are missing,
 short or different. Of a replica every byte is read and compared with its manifest. Of a checkpoint that Flink
-wrote there are no digests: presence and lengths are checked.`,
+wrote there are no digests: presence and lengths are checked.
+
+Of a replica ROOT (a directory that holds .ckptferry) every replica is read: for each job it says which is the newest whole one, and what is
+wrong with the others. It needs no agent. Exits 7 when a job has none.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
@@ -35,6 +38,13 @@ wrote there are no digests: presence and lengths are checked.`,
 			}
 			stores := a.stores()
 			defer func() { _ = stores.Close() }() // nothing was written
+			root, err := isRoot(cmd.Context(), stores, dir)
+			if err != nil {
+				return advised(err)
+			}
+			if root {
+				return a.verifyRoot(cmd.Context(), stores, dir, output)
+			}
 			req.Dir = dir
 			report, err := replicator.Check(cmd.Context(), stores, req)
 			return a.printReport(report, output, err)

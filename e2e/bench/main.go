@@ -32,6 +32,7 @@ func sections() []section {
 		{"local", measureLocal},
 		{"delta", measureDelta},
 		{"memory", measureMemory},
+		{"retention", measureRetention},
 		{"hdfs", measureHDFS},
 		{"agents", measureAgents},
 	}
@@ -41,6 +42,15 @@ func main() {
 	// Before anything else: a process that only starts another must be small (see peakRSS).
 	if len(os.Args) > 2 && os.Args[1] == wrapFlag {
 		os.Exit(wrap(os.Args[2:]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == sweepFlag {
+		moved, err := sweepRoot(context.Background(), os.Args[2])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "sweep:", err)
+			os.Exit(1)
+		}
+		fmt.Println(moved)
+		os.Exit(0)
 	}
 	// Others that this program is in a process of its own.
 	if part, ok := parts[strings.Join(os.Args[1:], " ")]; ok {
@@ -71,7 +81,7 @@ type bench struct {
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := flags.String("only", "", "measure these sections alone: metadata,local,delta,memory,hdfs,agents")
+	only := flags.String("only", "", "measure these sections alone: metadata,local,delta,memory,retention,hdfs,agents")
 	agents := flags.String("agents", "", "of section agents, measure these parts alone: latency,large,wan,jobs,memory")
 	latencies := flags.Int("latencies", 100, "how many checkpoints agents,latency takes")
 	loadFor := flags.Duration("load-for", time.Minute, "how long agents,jobs lets checkpoints come")

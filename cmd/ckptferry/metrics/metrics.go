@@ -33,6 +33,7 @@ type Config struct {
 	ID, Datacenter, Version string
 	Group                   Group
 	Agent                   Agent
+	Keeper                  Keeper               // nil: nothing is told of what it does
 	Stages                  *Stages              // the agent's Observer
 	SilentAfter             func() time.Duration // a source that was not heard of for so long is silent
 	Now                     func() time.Time
@@ -108,6 +109,7 @@ var stateNames = map[agent.LagState]string{
 var statusNames = map[raftstore.Status]string{
 	raftstore.StatusPlanned: "planned", raftstore.StatusCopying: "copying", raftstore.StatusReady: "ready",
 	raftstore.StatusRetiring: "retiring", raftstore.StatusSuperseded: "superseded", raftstore.StatusFailed: "failed",
+	raftstore.StatusQuarantined: "quarantined",
 }
 
 // collector reads the agent at each scrape.
@@ -124,6 +126,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s.routes()
 	s.exports()
 	s.drills()
+	s.storage()
 	s.raft()
 }
 

@@ -188,6 +188,7 @@ ckptferry_route_problem{route="prod"} 1
 ckptferry_route_replicas{route="prod",status="copying"} 0
 ckptferry_route_replicas{route="prod",status="failed"} 0
 ckptferry_route_replicas{route="prod",status="planned"} 0
+ckptferry_route_replicas{route="prod",status="quarantined"} 0
 ckptferry_route_replicas{route="prod",status="ready"} 1
 ckptferry_route_replicas{route="prod",status="retiring"} 0
 ckptferry_route_replicas{route="prod",status="superseded"} 0

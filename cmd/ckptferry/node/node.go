@@ -199,7 +199,7 @@ func (r *node) open() error {
 	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving), rpc.NewGroupServer(serving)}
 	if cfg.Listen.HTTP != "" {
 		r.servers = append(r.servers, metrics.NewServer(metrics.Config{
-			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Stages: stages, SilentAfter: r.agent.SilentAfter,
+			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Keeper: r.keeper, Stages: stages, SilentAfter: r.agent.SilentAfter,
 		}))
 	}
 	if cfg.Listen.Admin != "" {
