@@ -56,4 +56,3 @@ func drillRows(all []*ckptferryv1.JobDrills) [][]string {
 	}
 	return rows
 }
-
