@@ -84,8 +84,7 @@ type api interface {
 	ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesRequest) (*ckptferryv1.ApplyRoutesResponse, error)
 	RemoveRoutes(ctx context.Context, req *ckptferryv1.RemoveRoutesRequest) (*ckptferryv1.RemoveRoutesResponse, error)
 	Status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error)
-	drillAPI
-	storageAPI
+	keepAPI
 }
 
 var _ api = (*rpc.Client)(nil)

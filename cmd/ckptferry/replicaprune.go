@@ -10,6 +10,12 @@ import (
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 )
 
+// keepAPI is what is asked about replicas that are there.
+type keepAPI interface {
+	drillAPI
+	storageAPI
+}
+
 // storageAPI is what the upkeep of a target's storage asks of an agent.
 type storageAPI interface {
 	Prune(ctx context.Context, req *ckptferryv1.PruneReplicasRequest, each func(*ckptferryv1.Pruned) error) (*ckptferryv1.PruneTotal, error)
