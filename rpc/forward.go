@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -68,10 +70,31 @@ func (s *Server) pass(ctx context.Context, method string, req any) (any, error) 
 		return nil, err
 	}
 	m := answer()
-	if err := conn.Invoke(ctx, method, req, m); err != nil {
+	var trailer metadata.MD
+	if err := conn.Invoke(ctx, method, req, m, grpc.Trailer(&trailer)); err != nil {
 		return nil, passedError(ctx, err)
 	}
+	s.cfg.Forward.catchUp(ctx, appliedIndex(trailer))
 	return m, nil
+}
+
+// appliedKey is where the leader says what it had applied when it had answered: the agent that passed the call on waits
+// until it has that too, so that who asks it next reads what the call did.
+const appliedKey = "ckptferry-applied-index"
+
+// applied is what the answer of a call that was passed on ends with.
+func (s *Server) applied() metadata.MD {
+	return metadata.Pairs(appliedKey, strconv.FormatUint(s.cfg.Group.View().AppliedIndex, 10))
+}
+
+// appliedIndex is 0 when the leader said nothing: an older version.
+func appliedIndex(trailer metadata.MD) uint64 {
+	said := trailer.Get(appliedKey)
+	if len(said) != 1 {
+		return 0
+	}
+	index, _ := strconv.ParseUint(said[0], 10, 64) // nonsense is nothing
+	return index
 }
 
 // passStream is a call with one request and a stream of answers at the leader instead of here.
@@ -100,6 +123,7 @@ func (s *Server) passStream(stream grpc.ServerStream, method string) error {
 	for {
 		m := answer()
 		if err := there.RecvMsg(m); errors.Is(err, io.EOF) {
+			s.cfg.Forward.catchUp(ctx, appliedIndex(there.Trailer()))
 			return nil
 		} else if err != nil {
 			return passedError(ctx, err)

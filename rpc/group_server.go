@@ -43,7 +43,7 @@ func NewGroupServer(cfg ServerConfig) *Server {
 	cfg.TLS, cfg.Forward = nil, nil // the connections have TLS where the group has; what was passed on goes no further
 	s := newServer(cfg, grpc.Creds(groupCredentials{insecure.NewCredentials()}))
 	s.serveAPI()
-	s.identify = trustedCaller
+	s.identify, s.forGroup = trustedCaller, true
 	s.allow = func(ctx context.Context, method string) error {
 		if strings.HasPrefix(method, "/"+groupv1.GroupService_ServiceDesc.ServiceName+"/") {
 			return nil // every agent of the group

@@ -66,7 +66,7 @@ type chores struct {
 	n *groupNode
 }
 
-func (s chores) Prune(_ context.Context, only keeper.Filter, each func(keeper.Gone) error) error {
+func (s chores) Prune(ctx context.Context, only keeper.Filter, each func(keeper.Gone) error) error {
 	if s.n.store.Role() != "leader" {
 		return raftstore.ErrNotLeader
 	}
@@ -74,6 +74,9 @@ func (s chores) Prune(_ context.Context, only keeper.Filter, each func(keeper.Go
 		if err := each(keeper.Gone{Action: "trash", Files: 2, Bytes: 20}); err != nil {
 			return err
 		}
+	}
+	if err := s.n.store.Propose(ctx, putExport("pruned-"+only.Job)); err != nil {
+		return err
 	}
 	if only.Job == "bad" {
 		return fmt.Errorf("%w: bad", raftstore.ErrUnknownRoute)
@@ -125,6 +128,9 @@ func newRaftGroup(t *testing.T, ca *authority) []*groupNode {
 				}
 				if exports[0].Name == "refused" {
 					return nil, fmt.Errorf("%w: refused", raftstore.ErrKept)
+				}
+				if err := n.store.Propose(ctx, putExport(exports[0].Name)); err != nil {
+					return nil, err
 				}
 				n.mu.Lock()
 				defer n.mu.Unlock()
@@ -284,6 +290,35 @@ func TestCallsThatChangeReachTheLeaderFromEveryAgent(t *testing.T) {
 		if n != 3 || (want == "") != (err == nil) || (want == "" && (total.GetFileCount() != 6 || total.GetTotalBytes() != 60)) || (want != "" && !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %d answers, then %v, %v; want 3, then %s", job, n, total, err, want)
 		}
+	}
+}
+
+// Whoever asks the agent that passed a call on reads what the call did, although that agent learns of it later.
+func TestWhatWasPassedOnIsReadWhereItWasSaid(t *testing.T) {
+	nodes := newRaftGroup(t, nil)
+	_, follower := leading(t, nodes)
+	c, err := DialAPI(t.Context(), follower.api, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }() // the test is over
+	reads := func(name string) {
+		t.Helper()
+		all, err := c.Routes(t.Context())
+		if err != nil || !slices.ContainsFunc(all.GetExports(), func(e *ckptferryv1.Export) bool { return e.GetName() == name }) {
+			t.Fatalf("export %s is not read: %v, %v", name, all, err)
+		}
+	}
+	for i := range 20 {
+		name := fmt.Sprint("e", i)
+		if _, err := c.ApplyRoutes(t.Context(), &ckptferryv1.ApplyRoutesRequest{Exports: []*ckptferryv1.Export{{Name: name}}}); err != nil {
+			t.Fatal(err)
+		}
+		reads(name)
+		if _, err := c.Prune(t.Context(), &ckptferryv1.PruneReplicasRequest{Job: name}, func(*ckptferryv1.Pruned) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		reads("pruned-" + name)
 	}
 }
 

@@ -133,6 +133,7 @@ type Server struct {
 	grpc     *grpc.Server
 	allow    func(ctx context.Context, method string) error
 	identify func(ctx context.Context) (context.Context, error) // adds for whom a call is made
+	forGroup bool                                               // it answers the other agents of the group
 	stopping chan struct{}                                      // closed by Stop: what would go on for ever ends
 	stop     sync.Once
 	tlsErr   error  // told by Serve
@@ -229,6 +230,9 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		} else {
 			answer, err = handle(ctx, req)
 		}
+		if s.forGroup && err == nil {
+			err = grpc.SetTrailer(ctx, s.applied())
+		}
 		return err
 	})
 	if err != nil {
@@ -243,7 +247,11 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 		if s.forwards(info.FullMethod) {
 			return s.passStream(stream, info.FullMethod)
 		}
-		return handle(srv, &streamOf{stream, ctx})
+		err := handle(srv, &streamOf{stream, ctx})
+		if s.forGroup && err == nil {
+			stream.SetTrailer(s.applied())
+		}
+		return err
 	})
 }
 
