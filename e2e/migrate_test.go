@@ -190,7 +190,8 @@ func (m moving) soonEnough(t *testing.T, j movedJob) {
 	away := j.ReadyTime.Sub(j.StoppingTime)
 	t.Logf("%s, %s: away for %s until READY (predicted %s), of that %s until it had stopped; %s until it ran again",
 		j.Job, j.StopMode, away.Round(time.Millisecond), predicted, j.StoppedTime.Sub(j.StoppingTime).Round(time.Millisecond), j.StartedTime.Sub(j.StoppingTime).Round(time.Millisecond))
-	if away > 2*predicted || predicted > 2*away {
+	// A second more: how long a small job takes to stop is not known before the first has.
+	if away > 2*predicted || predicted > 2*away+time.Second {
 		t.Errorf("%s was away for %s, and %s was predicted: not within twice of each other", j.Job, away, predicted)
 	}
 }

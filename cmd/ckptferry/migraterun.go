@@ -132,12 +132,14 @@ func followed(one *ckptferryv1.GetMigrationResponse) bool {
 		return true
 	case ckptferryv1.MigrationState_MIGRATION_STATE_ABORTED, ckptferryv1.MigrationState_MIGRATION_STATE_RUNNING, ckptferryv1.MigrationState_MIGRATION_STATE_PAUSED:
 	}
+	awaited := false // somebody's word that a job was started
 	for _, j := range one.GetJobs() {
 		if j.GetState() < ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_READY || awaitsHook(one.GetMigration(), j) {
 			return false
 		}
+		awaited = awaited || j.GetState() == ckptferryv1.MigrationJobState_MIGRATION_JOB_STATE_READY
 	}
-	return len(one.GetJobs()) > 0
+	return awaited || one.GetMigration().GetState() == ckptferryv1.MigrationState_MIGRATION_STATE_ABORTED // else it is DONE in a moment
 }
 
 // awaitsHook says that a hook runs for the job, or will.

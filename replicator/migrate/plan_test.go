@@ -115,11 +115,11 @@ func TestPredictionsSayHowTheyWereMade(t *testing.T) {
 		if p = predict(raftstore.StopSavepoint, m); p.Copy != time.Second || p.Total != p.Stop+poll+time.Second+p.Publish {
 			t.Errorf("measured: %+v", p)
 		}
-		if want := "2.1s to stop it, a poll of 1s to find it, 10.0 MiB of savepoint (the whole state) at 10.0 MiB/s, as the route's copies before"; p.How != want {
+		if want := "1.6s to stop it, a poll of 1s to find it, 10.0 MiB of savepoint (the whole state) at 10.0 MiB/s, as the route's copies before"; p.How != want {
 			t.Errorf("%s\nwant %s", p.How, want)
 		}
 		p = predict(raftstore.StopCancel, m)
-		if p.Copy != copyTime || *p.Delta != 20<<20 || p.Total != time.Second+3500*time.Millisecond+p.Publish || !strings.Contains(p.How, "as the newest 1 checkpoints were, 400ms for 20.0 MiB") {
+		if p.Copy != copyTime || *p.Delta != 20<<20 || p.Total != 500*time.Millisecond+3500*time.Millisecond+p.Publish || !strings.Contains(p.How, "as the newest 1 checkpoints were, 400ms for 20.0 MiB") {
 			t.Errorf("a cancel: %+v", p)
 		}
 		w.propose(&raftv1.Command{Op: &raftv1.Command_PutRoute{PutRoute: &raftv1.PutRoute{Route: &ckptferryv1.Route{

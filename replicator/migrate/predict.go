@@ -11,9 +11,9 @@ import (
 
 // What is counted with as long as nothing was measured.
 const (
-	stopSavepoint  = 2 * time.Second // Flink stops the sources, and all tasks end
-	stopCancel     = time.Second
-	publishTime    = 500 * time.Millisecond // plan, check, rename _metadata, commit, promote
+	stopSavepoint  = 1500 * time.Millisecond // Flink stops the sources, and all tasks end
+	stopCancel     = 500 * time.Millisecond
+	publishTime    = 300 * time.Millisecond // plan, check, rename _metadata, commit, promote
 	assumedRate    = 50 << 20               // bytes a second of a link that nothing was measured of
 	savepointWrite = 100 << 20              // bytes a second that Flink writes a savepoint with
 )
