@@ -140,6 +140,9 @@ func stateOf(snapshot *raftv1.Snapshot) (State, error) {
 		r := replicaOf(m)
 		replicas = append(replicas, &entry[Key, Replica]{r.Key, r})
 		byJob = append(byJob, &entry[jobKey, struct{}]{key: r.jobKey()})
+		if r.inFlight() {
+			s.flying = s.flying.with(r.Key, struct{}{})
+		}
 	}
 	var once, onceByJob bool
 	s.Replicas, once = s.Replicas.filled(replicas)

@@ -153,7 +153,8 @@ type State struct {
 	AuditRecords  tree[uint64, AuditRecord] // by seq: the newest KeepAudit
 	Sweeps        tree[string, struct{}]    // routes that are being swept
 
-	byJob tree[jobKey, struct{}] // Replicas once more, by job name
+	byJob  tree[jobKey, struct{}] // Replicas once more, by job name
+	flying tree[Key, struct{}]    // those of Replicas that are in flight
 }
 
 // exported is an export and what was found below it.
@@ -191,7 +192,7 @@ func newState() State {
 		Drills:     newTree[jobName, drilled](jobName.compare),
 		Migrations: newTree[string, Migration](strings.Compare), MigrationJobs: newTree[migrationJobKey, MigrationJob](migrationJobKey.compare),
 		AuditRecords: newTree[uint64, AuditRecord](cmp.Compare[uint64]), Sweeps: newTree[string, struct{}](strings.Compare),
-		byJob: newTree[jobKey, struct{}](jobKey.compare),
+		byJob: newTree[jobKey, struct{}](jobKey.compare), flying: newTree[Key, struct{}](Key.compare),
 	}
 }
 
@@ -204,12 +205,18 @@ func (s *State) put(r Replica) {
 		s.byJob = s.byJob.with(r.jobKey(), struct{}{})
 	}
 	s.Replicas = s.Replicas.with(r.Key, r)
+	switch was := s.flying.has(r.Key); {
+	case r.inFlight() && !was:
+		s.flying = s.flying.with(r.Key, struct{}{})
+	case !r.inFlight() && was:
+		s.flying = s.flying.without(r.Key)
+	}
 }
 
 // drop forgets a replica.
 func (s *State) drop(r Replica) {
 	s.byJob = s.byJob.without(r.jobKey())
-	s.Replicas = s.Replicas.without(r.Key)
+	s.Replicas, s.flying = s.Replicas.without(r.Key), s.flying.without(r.Key)
 }
 
 // ofJob lists the replicas of a job name by key.
@@ -290,6 +297,8 @@ func (s State) checkReplicas() error {
 		switch {
 		case key != r.Key:
 			return fmt.Errorf("replica %s is filed under %s", r.Key, key)
+		case r.inFlight() != s.flying.has(key):
+			return fmt.Errorf("replica %s is %s, and is filed as in flight: %t", key, r.Status, s.flying.has(key))
 		case !s.byJob.has(r.jobKey()):
 			return fmt.Errorf("replica %s is not filed under job %s", key, r.Job)
 		case r.Planned.Epoch > s.jobEpoch(key.Route, r.Job):

@@ -42,6 +42,17 @@ func (v View) ReplicasFrom(key Key) iter.Seq[Replica] {
 	}
 }
 
+// InFlight lists by key the replicas that are PLANNED or COPYING. It looks at no others.
+func (v View) InFlight() iter.Seq[Replica] {
+	return func(yield func(Replica) bool) {
+		for key := range v.state.flying.all() {
+			if !yield(v.state.Replicas.at(key)) {
+				return
+			}
+		}
+	}
+}
+
 // RouteReplicas lists the replicas of a route, also of one that was removed, by job name and key.
 func (v View) RouteReplicas(route string) iter.Seq[Replica] { return v.state.ofRoute(route) }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,3 +168,40 @@ func TestABandwidthLimitIsKept(t *testing.T) {
 }
 
 var _ Opener = (*fsutil.Stores)(nil)
+
+// A run that was held up while another one published leaves the other's record as it is: its checksum is known elsewhere.
+func TestARunThatComesLateKeepsTheManifest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const name = "1.20.0-rocksdb-incremental"
+		w := newWorld()
+		w.load(t, one(t, name, "chk-5"))
+		req := w.request(one(t, name, "chk-5").named())
+		held, free := make(chan struct{}), make(chan struct{})
+		var first atomic.Bool
+		w.here.Inject(faultfs.Fault{Op: faultfs.Create, Last: faultfs.Forever, Do: faultfs.Before(func(context.Context, faultfs.Call) error {
+			if first.CompareAndSwap(false, true) { // it is past its plan
+				close(held)
+				<-free
+			}
+			return nil
+		})})
+		late := make(chan error, 1)
+		go func() {
+			_, err := Replicate(t.Context(), w, req)
+			late <- err
+		}()
+		<-held
+		time.Sleep(time.Minute) // of the bubble's clock: its manifest will be another one
+		made := w.mustReplicate(t, req)
+		close(free)
+		if err := <-late; err != nil {
+			t.Fatal(err)
+		}
+		w.calm()
+		again := w.mustReplicate(t, req)
+		if again.ManifestCRC != made.ManifestCRC {
+			t.Errorf("the manifest has the checksum %08x, and had %08x", again.ManifestCRC, made.ManifestCRC)
+		}
+		w.checkAll(t, 1)
+	})
+}

@@ -20,6 +20,7 @@ type publisher struct {
 	plan    *plan
 	dst     fsutil.FS
 	attempt *attempt
+	before  bool // it was published when the plan was made
 	now     time.Time
 }
 
@@ -38,8 +39,14 @@ func (b *publisher) publish(ctx context.Context) error {
 	if err := b.attempt.claim(ctx, p.rewrite); err != nil {
 		return err
 	}
-	if _, err := published(ctx, b.dst, p); err != nil { // another may have been since the plan
+	// Another may have published since the plan. What it put on record is what is known of the replica elsewhere, so it
+	// stays: a second manifest, of another moment, would make the first one's checksum wrong.
+	if now, err := published(ctx, b.dst, p); err != nil {
 		return err
+	} else if now && !b.before {
+		if whole, err := onRecord(ctx, b.dst, p); whole || err != nil {
+			return err
+		}
 	}
 	files := []written{
 		{tmp: b.attempt.tmp("original"), name: own("original", name, "/"+metadataName), content: verbatim(p.original)},

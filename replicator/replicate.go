@@ -203,7 +203,7 @@ func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
 		}
 	}
 	meter.enter(PhasePublish)
-	b := &publisher{plan: r.plan, dst: r.dst, attempt: a, now: r.began}
+	b := &publisher{plan: r.plan, dst: r.dst, attempt: a, before: r.published, now: r.began}
 	return retrying(ctx, meter, func(int) error { return b.publish(ctx) })
 }
 

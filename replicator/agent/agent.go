@@ -14,14 +14,14 @@ import (
 	"github.com/ckptferry/ckptferry/replicator"
 )
 
-// Agent works for its group while it leads it. Its methods are safe for concurrent use.
+// Agent copies what its group gives to it, and decides for the group while it leads it. Its methods are safe for concurrent use.
 type Agent struct {
 	cfg Config
 
 	mu        sync.Mutex // guards what only the worker knows
 	polls     map[string]pollStatus
 	pulls     map[string]pullStatus
-	transfers map[raftstore.Key]*transfer
+	transfers map[task]*transfer
 	heard     map[[2]string]heardJob       // by route and job
 	copied    map[string]Total             // by route, of copies that have ended; kept from one leadership to the next
 	limits    map[string]*replicator.Limit // by route; as long as copied
@@ -42,8 +42,8 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a := &Agent{cfg: cfg, copied: map[string]Total{}, limits: map[string]*replicator.Limit{}, link: replicator.NewLimit(cfg.LinkBytesPerSecond),
-		members: map[string]member{}, stirred: make(chan struct{}, 1)}
-	a.Tune(Tunable{cfg.Poll, cfg.SilentAfter, cfg.Parallel, cfg.FilesParallel, cfg.LinkBytesPerSecond})
+		members: map[string]member{}, transfers: map[task]*transfer{}, stirred: make(chan struct{}, 1)}
+	a.tune(Tunable{cfg.Poll, cfg.SilentAfter, cfg.Parallel, cfg.FilesParallel, cfg.LinkBytesPerSecond})
 	a.forget()
 	return a, nil
 }
@@ -52,12 +52,12 @@ func New(cfg Config) (*Agent, error) {
 func (a *Agent) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.polls, a.pulls, a.transfers = map[string]pollStatus{}, map[string]pullStatus{}, map[raftstore.Key]*transfer{}
+	a.polls, a.pulls = map[string]pollStatus{}, map[string]pullStatus{}
 	a.heard = map[[2]string]heardJob{}
 }
 
-// Run works in both roles whenever this agent leads: it watches each export and pulls each route of the state, also as
-// they change. It returns nil when ctx has ended and everything that it started has stopped, or the group's error.
+// Run copies what the state gives to this agent, and works in both roles whenever it leads: it watches each export and
+// pulls each route of the state, also as they change. It returns nil when ctx has ended and everything that it started has stopped, or the group's error.
 // What it was doing then goes on where it was when some agent leads again.
 func (a *Agent) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
@@ -65,10 +65,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tasks.Go(func() { a.report(ctx) })
+	tasks.Go(func() { a.work(ctx) })
 	err := a.cfg.Group.WhileLeader(ctx, func(ctx context.Context, number uint64) error {
 		a.cfg.Log.Info("leading", "agent", a.cfg.ID, "term", number)
-		t := &term{agent: a, cfg: a.cfg, workers: map[string]*worker{}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
-			held: map[string]failure{}, denied: map[string]map[lane]bool{}, waiting: map[lane]time.Time{}, done: make(chan outcome)}
+		t := newTerm(a)
 		a.leadsNow(number)
 		defer a.leadsNow(0)
 		defer a.forget()
@@ -82,6 +82,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
+func newTerm(a *Agent) *term {
+	return &term{agent: a, cfg: a.cfg, workers: map[string]*worker{}, flying: map[raftstore.Key]flight{}, planned: map[lane]planning{},
+		failures: map[raftstore.Key]failure{}, held: map[string]failure{}, denied: map[string]map[lane]bool{}, waiting: map[lane]time.Time{}, done: make(chan planning)}
+}
+
 // term is one leadership. Its fields belong to lead's goroutine.
 type term struct {
 	agent *Agent
@@ -91,13 +96,13 @@ type term struct {
 	workers map[string]*worker
 
 	// The copies: see coordinate.go.
-	running  map[lane]*running
+	flying   map[raftstore.Key]flight
+	planned  map[lane]planning // that are being proposed
 	failures map[raftstore.Key]failure
 	held     map[string]failure       // by route: its target takes nothing at the moment
 	denied   map[string]map[lane]bool // by route: who lacked a permission since a copy got through
 	waiting  map[lane]time.Time       // since when
-	leftover map[raftstore.Key]bool
-	done     chan outcome
+	done     chan planning
 }
 
 // worker watches one export or one route.
@@ -120,7 +125,6 @@ func (t *term) lead(ctx context.Context) {
 		changed := t.cfg.Group.Changed()
 		began := time.Now()
 		view := t.cfg.Group.View()
-		t.agent.throttle(view)
 		t.watch(ctx, view)
 		again := t.coordinate(ctx, view)
 		// A pass costs more the more jobs there are. Breathing in between bounds what it takes of a busy group's leader.
@@ -136,10 +140,24 @@ func (t *term) lead(ctx context.Context) {
 			return
 		case <-changed:
 		case <-timer.C:
-		case o := <-t.done:
-			t.ended(o)
+		case <-t.agent.stirred:
+		case p := <-t.done:
+			t.planEnded(p)
 		}
 		timer.Stop()
+		t.planEndings()
+	}
+}
+
+// planEndings takes note of all plans that have ended by now: a pass for each would be one too many.
+func (t *term) planEndings() {
+	for {
+		select {
+		case p := <-t.done:
+			t.planEnded(p)
+		default:
+			return
+		}
 	}
 }
 
@@ -188,11 +206,15 @@ func (t *term) keep(ctx context.Context, key string, as []string, run func(conte
 	})
 }
 
-// propose has the group agree on a command. It asks again while nobody can say whether the group did, or the group
-// hands its leadership over, until ctx ends: then somebody else leads and goes on. What the state refuses is an error.
 func (t *term) propose(ctx context.Context, cmd *raftv1.Command) error {
+	return propose(ctx, t.cfg.Group, cmd)
+}
+
+// propose has the group agree on a command. It asks again while nobody can say whether the group did, or nobody leads,
+// until ctx ends. What the state refuses is an error.
+func propose(ctx context.Context, group Group, cmd *raftv1.Command) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := t.cfg.Group.Propose(ctx, cmd)
+		err := group.Propose(ctx, cmd)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

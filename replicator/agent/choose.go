@@ -35,8 +35,6 @@ type want struct {
 	found   raftstore.Found
 	key     raftstore.Key
 	attempt uint64
-	failed  failure // of the attempts before
-	held    failure // of the route
 }
 
 // keyOf is the identity of a checkpoint's replica.
@@ -58,6 +56,7 @@ type failure struct {
 	until  time.Time // not tried before
 	itself bool      // the fault lies in the checkpoint, so another one of the job may do
 	lane   lane
+	agent  string // that failed
 }
 
 // Failures are tried again after a time that doubles.
@@ -78,7 +77,7 @@ type choice struct {
 	view     raftstore.View
 	now      time.Time
 	pullable func(raftstore.Route) bool // false: nobody to pull from
-	running  map[lane]*running
+	running  map[lane]bool
 	failures map[raftstore.Key]failure
 	held     map[string]failure
 	waiting  map[lane]time.Time
@@ -102,13 +101,13 @@ func (c choice) wants() (wants []want, later time.Time) {
 			continue
 		}
 		for _, job := range c.view.RouteJobs(route.Name) {
-			if !pulled(job) {
+			if !pulled(job) || promoted(c.view, route.Name, job) {
 				continue
 			}
 			known := c.view.JobKnown(route.Name, job)
 			for _, savepoint := range []bool{false, true} {
 				l := lane{route.Name, job, savepoint}
-				if c.running[l] != nil {
+				if c.running[l] {
 					continue
 				}
 				w, again := c.next(l, known)
@@ -176,7 +175,7 @@ func (c choice) next(l lane, known []raftstore.Found) (w *want, later time.Time)
 			}
 			return nil, later
 		}
-		return &want{lane: l, found: f, key: key, attempt: r.Planned.Attempt + 1, failed: c.failures[key], held: c.held[l.route]}, later
+		return &want{lane: l, found: f, key: key, attempt: r.Planned.Attempt + 1}, later
 	}
 	return nil, later
 }

@@ -9,7 +9,6 @@ import (
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
-	"github.com/ckptferry/ckptferry/replicator"
 )
 
 func TestWhoIsNext(t *testing.T) {
@@ -48,7 +47,7 @@ func TestWhoIsNext(t *testing.T) {
 			set:   func(s *state, _ *choice) { s.replica(chk("x", 2), raftstore.StatusReady) }, wants: "[]"},
 		"nothing while one is copied": {
 			known: []raftstore.Found{chk("x", 1), chk("x", 2)},
-			set:   func(_ *state, c *choice) { c.running = map[lane]*running{{a, "x", false}: {}} }, wants: "[]"},
+			set:   func(_ *state, c *choice) { c.running = map[lane]bool{{a, "x", false}: true} }, wants: "[]"},
 		"another attempt at what another leader had begun": {
 			known: []raftstore.Found{chk("x", 1)},
 			set:   func(s *state, _ *choice) { s.replica(chk("x", 1), raftstore.StatusCopying) }, wants: "[x/chk-1/2]"},
@@ -118,14 +117,6 @@ func TestWhoIsNext(t *testing.T) {
 }
 
 func TestRoomForCopies(t *testing.T) {
-	at := func(priorities ...int32) *term {
-		tm := &term{agent: &Agent{link: replicator.NewLimit(0)}, running: map[lane]*running{}}
-		tm.agent.Tune(Tunable{Parallel: 2})
-		for i, p := range priorities {
-			tm.running[lane{job: fmt.Sprint(i)}] = &running{want: want{route: raftstore.Route{Priority: p}}}
-		}
-		return tm
-	}
 	for _, tc := range []struct {
 		running  []int32
 		priority int32
@@ -134,48 +125,93 @@ func TestRoomForCopies(t *testing.T) {
 		{nil, 0, true}, {[]int32{0}, 0, true}, {[]int32{0, 0}, 0, false}, {[]int32{0, 0}, 1, true}, {[]int32{1, 1}, 0, false},
 		{[]int32{0, 0, 1}, 1, true}, {[]int32{0, 0, 1, 1}, 1, false}, {[]int32{0, 0, 1, 1}, 2, false},
 	} {
-		if got := at(tc.running...).room(tc.priority); got != tc.want {
+		l := newLoad([]string{"a"}, "a")
+		l.copies["a"] = tc.running
+		if got := l.pick(tc.priority, 2, "") == "a"; got != tc.want {
 			t.Errorf("beside %v, priority %d: %v", tc.running, tc.priority, got)
 		}
 	}
 }
 
-func TestASuccessEndsAHold(t *testing.T) {
-	tm := &term{cfg: Config{Now: func() time.Time { return noon }}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
-		held: map[string]failure{}, denied: map[string]map[lane]bool{}}
-	w := want{lane: lane{"prod", "a", false}, route: raftstore.Route{Name: "prod"}, key: keyOf("prod", chkAt(1, 0))}
-	for range 4 {
-		tm.ended(outcome{want: w, kind: endedHeld})
+func TestWhoIsGivenACopy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		live   []string
+		copies map[string][]int32
+		failed string
+		want   string
+	}{
+		"a leader alone":                          {[]string{"a"}, nil, "", "a"},
+		"another one than the leader":             {[]string{"a", "b", "c"}, nil, "", "b"},
+		"the least busy":                          {[]string{"a", "b", "c"}, map[string][]int32{"b": {0}}, "", "c"},
+		"the leader when the others have as many": {[]string{"a", "b", "c"}, map[string][]int32{"b": {0, 0}, "c": {0, 0}}, "", "a"},
+		"the leader when the others have no room": {[]string{"a", "b"}, map[string][]int32{"a": {0, 0}, "b": {0, 0, 0}}, "", "a"},
+		"nobody when nobody has room":             {[]string{"a", "b"}, map[string][]int32{"a": {0, 0, 0}, "b": {0, 0, 0}}, "", ""},
+		"not who has just failed":                 {[]string{"a", "b"}, map[string][]int32{"a": {0, 0}}, "b", "a"},
+		"who has just failed if there is nobody":  {[]string{"a"}, nil, "a", "a"},
+		"nobody who is not there":                 {[]string{"a"}, map[string][]int32{"a": {0, 0, 0}, "b": nil}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoad(tc.live, "a")
+			for agent, copies := range tc.copies {
+				l.copies[agent] = copies
+			}
+			if got := l.pick(0, 3, tc.failed); got != tc.want {
+				t.Errorf("given to %q, want %q", got, tc.want)
+			}
+		})
 	}
-	tm.ended(outcome{want: w, kind: endedFailed})
+}
+
+// deciding is a leader that is told how copies end.
+func deciding() *term { return newTerm(&Agent{cfg: Config{Now: func() time.Time { return noon }}}) }
+
+func (t *term) ends(job string, as raftstore.Replica) bool {
+	as.Key, as.Job = keyOf("prod", chkAt(1, 0)), job
+	as.Key.MetadataCRC = uint32(job[0])
+	t.ended(as, flight{lane: lane{"prod", job, false}, agent: "b"})
+	return len(t.held) > 0
+}
+
+func TestASuccessEndsAHold(t *testing.T) {
+	tm := deciding()
+	for range 4 {
+		tm.ends("a", raftstore.Replica{Status: raftstore.StatusFailed, FailureClass: string(ReasonNoSpace), TargetAtFault: true})
+	}
+	tm.ends("a", raftstore.Replica{Status: raftstore.StatusFailed, FailureClass: string(ReasonOther)})
 	if tm.held["prod"].until.Sub(noon) != 8*time.Second || len(tm.failures) != 1 {
 		t.Errorf("held %v, failures %v", tm.held, tm.failures)
 	}
-	tm.ended(outcome{want: w, kind: endedReady})
+	tm.ends("a", raftstore.Replica{Status: raftstore.StatusReady})
 	if len(tm.held) != 0 || len(tm.failures) != 0 {
 		t.Errorf("held %v, failures %v", tm.held, tm.failures)
 	}
 }
 
-func TestWhenALackOfPermissionIsTheTargets(t *testing.T) {
-	tm := &term{cfg: Config{Now: func() time.Time { return noon }}, running: map[lane]*running{}, failures: map[raftstore.Key]failure{},
-		held: map[string]failure{}, denied: map[string]map[lane]bool{}}
-	end := func(job string, kind ending) bool {
-		tm.ended(outcome{want: want{lane: lane{"prod", job, false}, route: raftstore.Route{Name: "prod"}}, kind: kind, denied: kind == endedFailed})
-		return len(tm.held) > 0
+// Who was stopped is not at fault, and is taken up again at once.
+func TestAStoppedCopyIsNoFailure(t *testing.T) {
+	tm := deciding()
+	tm.ends("a", raftstore.Replica{Status: raftstore.StatusFailed, FailureClass: string(ReasonStopped)})
+	if len(tm.failures) != 0 || len(tm.held) != 0 {
+		t.Errorf("held %v, failures %v", tm.held, tm.failures)
 	}
+}
+
+func TestWhenALackOfPermissionIsTheTargets(t *testing.T) {
+	tm := deciding()
+	ready := raftstore.Replica{Status: raftstore.StatusReady}
+	denied := raftstore.Replica{Status: raftstore.StatusFailed, FailureClass: string(ReasonPermission)}
 	for range 10 {
 		for _, job := range []string{"x", "y"} {
-			if end(job, endedFailed) {
+			if tm.ends(job, denied) {
 				t.Fatal("two jobs that can't be read hold all others up")
 			}
 		}
-		if end("z", endedReady) || end("w", endedFailed) {
+		if tm.ends("z", ready) || tm.ends("w", denied) {
 			t.Fatal("held although one got through")
 		}
-		end("w", endedReady)
+		tm.ends("w", ready)
 	}
-	if end("x", endedFailed) || end("y", endedFailed) || !end("w", endedFailed) {
+	if tm.ends("x", denied) || tm.ends("y", denied) || !tm.ends("w", denied) {
 		t.Error("three in a row don't hold the route")
 	}
 }

@@ -5,11 +5,41 @@ import (
 	"github.com/ckptferry/ckptferry/replicator"
 )
 
-// throttle has the routes' limits follow the state, so that copies under way do too.
+// throttle has the limits follow the state, so that copies under way do too. The bounds are the group's: each agent that
+// has copies under way, of the route or at all, takes an equal part.
 func (a *Agent) throttle(view raftstore.View) {
-	for _, r := range view.Routes() {
-		a.limitOf(r.Name).Set(r.BytesPerSecond)
+	any, of := map[string]bool{}, map[string]map[string]bool{}
+	for r := range view.InFlight() {
+		if of[r.Key.Route] == nil {
+			of[r.Key.Route] = map[string]bool{}
+		}
+		for _, agent := range copiers(r) {
+			any[agent], of[r.Key.Route][agent] = true, true
+		}
 	}
+	for _, r := range view.Routes() {
+		a.limitOf(r.Name).Set(partOf(r.BytesPerSecond, len(of[r.Name])))
+	}
+	a.link.Set(partOf(a.tuned.Load().LinkBytesPerSecond, len(any)))
+}
+
+// copiers are the agents that copy for a replica in flight.
+func copiers(r raftstore.Replica) []string {
+	agents := []string{r.Agent}
+	for _, s := range r.Shards {
+		if !s.Done && !s.Lost {
+			agents = append(agents, s.Agent)
+		}
+	}
+	return agents
+}
+
+// partOf is one of n equal parts of a rate; none of no bound.
+func partOf(bytesPerSecond int64, n int) int64 {
+	if bytesPerSecond <= 0 {
+		return 0
+	}
+	return max(1, bytesPerSecond/int64(max(1, n)))
 }
 
 // limitOf is the limit that all copies of a route share.

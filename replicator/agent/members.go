@@ -70,27 +70,22 @@ func (a *Agent) leadsNow(term uint64) {
 
 // roster is who may be given work.
 type roster struct {
-	live []string // by id
-	// unknown says that the leader is too new to tell who is dead: an agent that it hasn't heard of may yet report.
-	unknown bool
+	live  []string // by id
+	maybe []string // not heard of yet, by a leader that is new: they may be at work, and get none
 }
 
-func (r roster) has(agent string) bool { return slices.Contains(r.live, agent) }
-
 // gone says that nobody works as this agent.
-func (r roster) gone(agent string) bool { return !r.has(agent) && !r.unknown }
+func (r roster) gone(agent string) bool {
+	return !slices.Contains(r.live, agent) && !slices.Contains(r.maybe, agent)
+}
 
-// roster lists the voters that live. soon is when it may change although nobody is heard of, by the monotonic clock.
+// roster lists the voters that live. soon is when that may be another one although nobody says anything.
 func (a *Agent) roster() (r roster, soon time.Duration) {
 	voters := a.cfg.Group.Peers()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	r.live = []string{a.cfg.ID}
-	soon = idle
-	if left := deadAfter - now.Sub(a.since); left > 0 {
-		r.unknown, soon = true, left
-	}
+	r.live, soon = []string{a.cfg.ID}, idle
 	for _, v := range voters {
 		m, heard := a.members[v.ID]
 		switch {
@@ -98,8 +93,9 @@ func (a *Agent) roster() (r roster, soon time.Duration) {
 		case heard && m.live(now):
 			r.live = append(r.live, v.ID)
 			soon = min(soon, deadAfter-now.Sub(m.heard))
-		case heard:
-			// It said that it goes, or fell silent: no need to wait for the term's first seconds.
+		case !heard && now.Sub(a.since) < deadAfter:
+			r.maybe = append(r.maybe, v.ID)
+			soon = min(soon, deadAfter-now.Sub(a.since))
 		}
 	}
 	slices.Sort(r.live)

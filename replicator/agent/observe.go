@@ -132,19 +132,21 @@ type CopyTimes struct {
 }
 
 // observe tells the Observer how a copy ended.
-func (t *term) observe(tr *transfer, o outcome) {
-	heard := t.agent.heardOf(o)
-	if t.cfg.Observer == nil {
+func (a *Agent) observe(tr *transfer, o outcome) {
+	heard := a.heardOf(o)
+	if a.cfg.Observer == nil {
 		return
 	}
 	c := Copy{Route: tr.want.route.Name, Job: tr.want.found.Job, Bytes: tr.meter.BytesCopied.Load()}
 	c.Result, c.Reason = o.result()
-	marks := tr.meter.Marks()
+	a.mu.Lock()
+	marks := tr.marks()
+	a.mu.Unlock()
 	c.Times = CopyTimes{
 		Completed: tr.want.found.CompletedAt, Heard: heard, Started: tr.started,
-		FirstByte: marks.FirstByte, LastByte: marks.LastByte, Verified: marks.Verified, Ended: t.cfg.Now(),
+		FirstByte: marks.FirstByte, LastByte: marks.LastByte, Verified: marks.Verified, Ended: a.cfg.Now(),
 	}
-	t.cfg.Observer.CopyEnded(c)
+	a.cfg.Observer.CopyEnded(c)
 }
 
 // heardJob are the checkpoints of a job that a leader was told of, and when.
@@ -194,7 +196,7 @@ type Total struct {
 }
 
 func (t Total) plus(tr *transfer) Total {
-	m := &tr.meter
+	m := tr.meter
 	return Total{tr.want.route.Name, t.Files + m.FilesCopied.Load(), t.Bytes + m.BytesCopied.Load(), t.Retries + m.Retries.Load()}
 }
 

@@ -138,6 +138,9 @@ type overGroup struct {
 	err error
 }
 
+func (f *overGroup) View() raftstore.View     { return raftstore.View{} }
+func (f *overGroup) Changed() <-chan struct{} { return nil }
+
 func (f *overGroup) WhileLeader(context.Context, func(context.Context, uint64) error) error {
 	return f.err
 }

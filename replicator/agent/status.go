@@ -67,11 +67,11 @@ func (a *Agent) Status() Status {
 	for _, name := range slices.Sorted(maps.Keys(a.pulls)) {
 		s.Routes = append(s.Routes, RouteStatus{Route: name, Problem: a.pulls[name].problem, Gone: a.pulls[name].goneJobs()})
 	}
-	for key, tr := range a.transfers {
-		m := &tr.meter
+	for t, tr := range a.transfers {
+		m := tr.meter
 		s.Transfers = append(s.Transfers, Transfer{
-			Route: key.Route, Job: tr.want.found.Job, Key: key, Savepoint: tr.want.found.Savepoint, Attempt: tr.want.attempt, Phase: phaseName(m.Phase()),
-			FilesDone: m.FilesDone.Load(), Files: m.Files.Load(), BytesDone: m.BytesDone.Load(), Bytes: m.Bytes.Load(), StartedAt: tr.started, Agent: a.cfg.ID,
+			Route: t.key.Route, Job: tr.want.found.Job, Key: t.key, Savepoint: tr.want.found.Savepoint, Attempt: tr.want.attempt, Phase: phaseName(m.Phase()),
+			FilesDone: m.FilesDone.Load(), Files: m.Files.Load(), BytesDone: m.BytesDone.Load(), Bytes: m.Bytes.Load(), StartedAt: tr.started, Agent: a.cfg.ID, Share: tr.share,
 		})
 	}
 	slices.SortFunc(s.Transfers, func(a, b Transfer) int {

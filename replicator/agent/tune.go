@@ -12,6 +12,11 @@ type Tunable struct {
 // Tune changes how the agent works from now on. Copies under way follow the rate at once; of the rest, what begins after
 // it has it: the next wait between two looks, the next copy.
 func (a *Agent) Tune(to Tunable) {
+	a.tune(to)
+	a.throttle(a.cfg.Group.View())
+}
+
+func (a *Agent) tune(to Tunable) {
 	if to.Poll == 0 {
 		to.Poll = DefaultPoll
 	}
@@ -22,7 +27,6 @@ func (a *Agent) Tune(to Tunable) {
 		to.Parallel = DefaultParallel
 	}
 	a.tuned.Store(&to)
-	a.link.Set(to.LinkBytesPerSecond)
 }
 
 // SilentAfter is how long a source may say nothing before its jobs are SOURCE_SILENT.

@@ -72,14 +72,16 @@ type Config struct {
 	Poll time.Duration
 	// SilentAfter is how long a source may say nothing before its jobs are SOURCE_SILENT; 0: 30 s.
 	SilentAfter time.Duration
-	// Parallel is how many checkpoints are copied at a time; 0: 4. A copy of a higher priority doesn't wait for lower
+	// Parallel is how many checkpoints each agent copies at a time; 0: 4. The leader's counts for all. A copy of a higher priority doesn't wait for lower
 	// ones: up to twice as many may run then.
 	Parallel int
 	// FilesParallel is how many files of one checkpoint are copied at a time; 0: replicator's own choice.
 	FilesParallel int
-	// LinkBytesPerSecond bounds what all copies of this agent together read at their sources, whatever their routes allow;
-	// 0: no bound.
+	// LinkBytesPerSecond bounds what all copies of the group together read at their sources, whatever their routes allow:
+	// each agent that copies takes an equal part of it. 0: no bound.
 	LinkBytesPerSecond int64
+	// ShardBytes is from how many bytes on the other agents of the group help with a copy; 0: they never do.
+	ShardBytes int64
 	// Verify says what is read back before READY; empty: replicator's own choice.
 	Verify replicator.VerifyMode
 	// WhileLeading are run whenever this agent leads, each in a goroutine of its own, until their ctx ends with the

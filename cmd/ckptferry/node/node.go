@@ -168,7 +168,7 @@ func (r *node) open() error {
 	}
 	r.agent, err = agent.New(agent.Config{
 		ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.voter, Reporter: r.voter, Stores: r.places, Sources: sources,
-		Poll: cfg.Limits.Poll, SilentAfter: cfg.Limits.SilentAfter, Parallel: cfg.Limits.Parallel, FilesParallel: cfg.Limits.Files,
+		Poll: cfg.Limits.Poll, SilentAfter: cfg.Limits.SilentAfter, Parallel: cfg.Limits.Parallel, FilesParallel: cfg.Limits.Files, ShardBytes: agent.DefaultShardBytes,
 		LinkBytesPerSecond: int64(cfg.Limits.LinkRate),
 		Observer:           observers{stages, copies}, Log: r.log,
 		WhileLeading: []func(context.Context){migrations.WhileLeading, r.keeper.Retention, r.keeper.Scrub},
@@ -188,7 +188,7 @@ func (r *node) open() error {
 			return agent.RemoveRoutes(ctx, r.store, exports, routes, dryRun)
 		},
 		Pin: func(ctx context.Context, key raftstore.Key, pinned bool) (raftstore.Replica, error) {
-			return agent.Pin(ctx, r.store, key, pinned)
+			return agent.Pin(ctx, r.voter, key, pinned)
 		},
 		Stores: r.places, Reached: r.places.Reached, SilentAfter: r.agent.SilentAfter, TLS: tlsFiles, Log: r.log,
 	}
@@ -199,7 +199,7 @@ func (r *node) open() error {
 	r.servers = []server{rpc.NewAPI(serving), rpc.NewPeerServer(serving), rpc.NewGroupServer(serving)}
 	if cfg.Listen.HTTP != "" {
 		r.servers = append(r.servers, metrics.NewServer(metrics.Config{
-			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.store, Agent: r.agent, Keeper: r.keeper, Stages: stages, SilentAfter: r.agent.SilentAfter,
+			ID: cfg.Node.ID, Datacenter: cfg.Node.DC, Version: r.version, Group: r.voter, Agent: r.agent, Keeper: r.keeper, Stages: stages, SilentAfter: r.agent.SilentAfter,
 		}))
 	}
 	if cfg.Listen.Admin != "" {
