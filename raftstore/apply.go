@@ -91,11 +91,16 @@ func (s *State) applyLater(at time.Time, cmd *raftv1.Command) error {
 	}
 }
 
+// maxEpoch leaves room for the promotions that a job's epoch counts beside it.
+const maxEpoch = 1 << 62
+
 // raiseEpoch fences out every proposer of an older epoch. Raising to the current epoch is done already.
 func (s *State) raiseEpoch(c *raftv1.RaiseEpoch) error {
 	switch now := s.Epochs.at(c.GetRoute()); {
 	case c.GetRoute() == "" || c.GetEpoch() == 0:
 		return fmt.Errorf("%w: raise epoch needs a route and an epoch", ErrInvalid)
+	case c.GetEpoch() > maxEpoch:
+		return fmt.Errorf("%w: epoch %d of route %s is higher than any that is counted to", ErrInvalid, c.GetEpoch(), c.GetRoute())
 	case c.GetEpoch() < now:
 		return fmt.Errorf("%w: route %s is at epoch %d, not %d", ErrStale, c.GetRoute(), now, c.GetEpoch())
 	}
@@ -119,7 +124,7 @@ func (s *State) planReplica(at time.Time, c *raftv1.PlanReplica) error {
 		return fmt.Errorf("%w: plan of %s needs a job, a place and a completed time that can be", ErrInvalid, key)
 	case plan.Agent != "" && !validAgent(plan.Agent):
 		return fmt.Errorf("%w: plan of %s by an agent whose id %.100q cannot be", ErrInvalid, key, plan.Agent)
-	case plan.SavepointName != "" && !(plan.Savepoint && validJob(plan.SavepointName)):
+	case plan.SavepointName != "" && (!plan.Savepoint || !validJob(plan.SavepointName)):
 		return fmt.Errorf("%w: plan of %s: %.200q is not the name of a savepoint's directory, or it is none", ErrInvalid, key, plan.SavepointName)
 	case s.Removed.has(key.Route):
 		return fmt.Errorf("%w: %s was removed, nothing is planned for it", ErrUnknownRoute, key.Route)

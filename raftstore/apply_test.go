@@ -178,6 +178,7 @@ func TestRefusedCommandChangesNothing(t *testing.T) {
 		"retired while it is copied":              {commands{plan(4, f), startCopy(4, f)}, retire(4, f), ErrBadTransition},
 		"forgotten while it is ready":             {copied(4, f), forget(4, f), ErrBadTransition},
 		"forgotten by an old epoch":               {commands{raise(1)}, forget(4, f), ErrStale},
+		"epoch without room for promotions":       {commands{}, raise(1<<62 + 1), ErrInvalid},
 		"lower epoch":                             {commands{raise(2)}, raise(1), ErrStale},
 		"epoch of no route":                       {commands{}, &raftv1.Command{Op: &raftv1.Command_RaiseEpoch{RaiseEpoch: &raftv1.RaiseEpoch{Epoch: 1}}}, ErrInvalid},
 	} {
@@ -227,6 +228,22 @@ func TestProposingTwiceIsProposingOnce(t *testing.T) {
 		"unpin":                 copied(4, f).then(pin(4, f, true), pin(4, f, false)),
 		"retire":                copied(4, f).then(copied(5, f)...).then(retire(4, f)),
 		"forget":                {plan(4, f), fail(4, f), retire(4, f), forget(4, f)},
+		"promote":               twoReady().then(promote(Claim, promoteItem(5, f))),
+		"end of a promotion":    twoReady().then(promote(Claim, promoteItem(5, f)), endPromotions("orders")),
+		"fence":                 twoReady().then(promote(Claim, promoteItem(5, f)), fenceJobs("dc1", fenced(1, 500))),
+		"acknowledge":           twoReady().then(promote(Claim, promoteItem(5, f)), acknowledge(fenced(1, 0))),
+		"quarantine":            copied(4, f).then(quarantine(4, f)),
+		"drill":                 {drill(4, true, 3)},
+		"shares":                {plan(4, f), startCopy(4, f), assign(4, f, "a2")},
+		"end of a share":        {plan(4, f), startCopy(4, f), assign(4, f, "a2"), endShard(4, f, "a2", true)},
+		"migration":             {putRoute(routeProd()), putMigration("move", MigrationRunning)},
+		"end of a migration":    {putRoute(routeProd()), putMigration("move", MigrationRunning), putMigration("move", MigrationDone)},
+		"jobs of a migration":   {putRoute(routeProd()), putMigration("move", MigrationRunning), putMigrationJobs("move", migrationJob("orders", 1))},
+		"sweep":                 {sweep(true)},
+		"end of a sweep":        {sweep(true), sweep(false)},
+		"recover":               {recovered(4)},
+		"remove export":         {putExport(exportProd()), removeExport("prod")},
+		"remove route":          {putRoute(routeProd()), removeRoute("prod")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := stateAfter(t, log...)

@@ -333,7 +333,7 @@ func (r Replica) check() error {
 		return fmt.Errorf("replica %s was never READY, and yet has files", key)
 	case r.Pinned && r.Status != StatusReady:
 		return fmt.Errorf("replica %s is pinned and %s", key, r.Status)
-	case r.pinnedByPromotion && !(r.Pinned && r.Promoted):
+	case r.pinnedByPromotion && (!r.Pinned || !r.Promoted):
 		return fmt.Errorf("replica %s is pinned by a promotion, but not pinned or not promoted", key)
 	case (r.Promoted || r.Claimed) && r.Status != StatusReady:
 		return fmt.Errorf("replica %s was promoted (claimed: %t) and is %s", key, r.Claimed, r.Status)
@@ -343,7 +343,7 @@ func (r Replica) check() error {
 		return fmt.Errorf("replica %s was never READY, and yet is at risk, scrubbed or described", key)
 	case !r.ReadyAt.IsZero() && (r.FailureClass != "" || r.CheckpointAtFault || r.TargetAtFault):
 		return fmt.Errorf("replica %s was READY, and yet has failed", key)
-	case r.SavepointName != "" && !(r.Savepoint && validJob(r.SavepointName)):
+	case r.SavepointName != "" && (!r.Savepoint || !validJob(r.SavepointName)):
 		return fmt.Errorf("replica %s is called %q and is not a savepoint of that name", key, r.SavepointName)
 	case r.Agent != "" && !validAgent(r.Agent):
 		return fmt.Errorf("replica %s is made by the agent %q", key, r.Agent)

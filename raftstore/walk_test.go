@@ -4,34 +4,51 @@ import (
 	"cmp"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
+	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 )
 
 // anyCommand draws from few checkpoints, attempts and epochs, so that commands meet. Most speak for the epoch and
 // attempt that s is at, or the walk would seldom leave its start.
 func anyCommand(t *rapid.T, s State) *raftv1.Command {
-	if rapid.IntRange(0, 2).Draw(t, "about routes") == 0 {
+	switch rapid.IntRange(0, 5).Draw(t, "about") {
+	case 0, 1:
 		return at(anyRouteCommand(t), rapid.Int64Range(-1000, 1000).Draw(t, "clock"))
+	case 2:
+		return at(anyLaterCommand(t, s), rapid.Int64Range(-1000, 1000).Draw(t, "clock"))
 	}
 	id := rapid.Int64Range(1, 3).Draw(t, "checkpoint")
 	current, known := s.Replicas.get(KeyOf(checkpointKey(id)))
-	f := fence(s.Epochs.at("prod"), current.Planned.Attempt)
+	f := fence(s.jobEpoch("prod", "orders"), current.Planned.Attempt)
+	next := fence(f.GetEpoch(), f.GetAttempt()+1)
 	switch {
 	case rapid.IntRange(0, 3).Draw(t, "stale") == 0:
 		f = fence(rapid.Uint64Range(0, 2).Draw(t, "epoch"), rapid.Uint64Range(0, 3).Draw(t, "attempt"))
 	case !known:
 		return at(plan(id, fence(f.GetEpoch(), 1)), rapid.Int64Range(0, 1000).Draw(t, "clock"))
 	}
+	if rapid.IntRange(0, 3).Draw(t, "onwards") > 0 {
+		switch current.Status { // or too few walks would come far
+		case StatusPlanned:
+			return at(startCopy(id, f), rapid.Int64Range(0, 1000).Draw(t, "clock"))
+		case StatusCopying:
+			return at(rapid.OneOf(rapid.Just(ready(id, f)), rapid.Just(ready(id, f)), rapid.Just(assign(id, f, "a2", "a3")),
+				rapid.Just(endShard(id, f, "a2", true))).Draw(t, "copying"), rapid.Int64Range(0, 1000).Draw(t, "clock"))
+		}
+	}
 	cmd := rapid.OneOf(
 		rapid.Just(plan(id, f)), rapid.Just(plan(id, f)), rapid.Just(startCopy(id, f)), rapid.Just(startCopy(id, f)),
 		rapid.Just(ready(id, f)), rapid.Just(ready(id, f)), rapid.Just(supersede(id, f)), rapid.Just(fail(id, f)),
 		rapid.Just(pin(id, f, true)), rapid.Just(pin(id, f, false)), rapid.Just(retire(id, f)), rapid.Just(forget(id, f)),
-		rapid.Just(raise(f.GetEpoch())),
+		rapid.Just(raise(f.GetEpoch())), rapid.Just(plan(id, next)), rapid.Just(quarantine(id, f)), rapid.Just(scrub(id, f)),
+		rapid.Just(assign(id, f, "a2", "a3")), rapid.Just(assign(id, f)), rapid.Just(endShard(id, f, "a2", true)), rapid.Just(endShard(id, f, "a2", false)),
+		rapid.Just(promote(NoClaim, promoteItem(id, f))), rapid.Just(promote(Claim, promoteItem(id, f))),
 	).Draw(t, "command")
 	return at(cmd, rapid.Int64Range(0, 1000).Draw(t, "clock")) // clocks of proposers differ, and step back
 }
@@ -51,6 +68,12 @@ func anyRouteCommand(t *rapid.T) *raftv1.Command {
 			found = append(found, f)
 		}
 		named[f.identity()] = true
+	}
+	if rapid.IntRange(0, 9).Draw(t, "remove") == 0 {
+		if rapid.Bool().Draw(t, "export") {
+			return removeExport(name)
+		}
+		return removeRoute(name)
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "op") {
 	case 0:
@@ -78,9 +101,38 @@ func anyRouteCommand(t *rapid.T) *raftv1.Command {
 	}
 }
 
+// anyLaterCommand draws from what is done once replicas are READY.
+func anyLaterCommand(t *rapid.T, s State) *raftv1.Command {
+	id := rapid.Int64Range(1, 3).Draw(t, "checkpoint")
+	epoch := rapid.Uint64Range(1, 3).Draw(t, "epoch")
+	fenced := &ckptferryv1.FencedJob{
+		Job: "orders", Epoch: epoch, PromotedTime: timestamp(moment(rapid.Int64Range(-1000, 1000).Draw(t, "promoted"))),
+		Lifted: rapid.IntRange(0, 4).Draw(t, "lifted") == 0,
+	}
+	move := MigrationJob{
+		Job: rapid.SampledFrom([]string{"orders", "pay"}).Draw(t, "job"), StopMode: StopManual, Problem: "none",
+		State: MigrationJobState(rapid.Int32Range(1, 8).Draw(t, "job state")),
+	}
+	if p, active := s.activePromotion("prod", "orders"); active && rapid.IntRange(0, 9).Draw(t, "failback") == 0 {
+		// The other side's answer, which of all fences few are.
+		return fenceJobs("dc1", &ckptferryv1.FencedJob{
+			Job: "orders", Epoch: s.Fences.at(fenceKey{"prod", "dc1", "orders"}).Epoch + 1, PromotedTime: timestamp(p.PromotedAt.Add(time.Second)),
+		})
+	}
+	state := MigrationState(rapid.SampledFrom([]int32{1, 1, 1, 2, 2, 3, 4}).Draw(t, "migration state"))
+	return rapid.OneOf(
+		rapid.Just(endPromotions("orders")), rapid.Just(fenceJobs("dc1", fenced)), rapid.Just(fenceJobs("dc1", fenced)),
+		rapid.Just(acknowledge(&ckptferryv1.FencedJob{Job: "orders", Epoch: s.jobEpoch("prod", "orders")})),
+		rapid.Just(drill(id, rapid.Bool().Draw(t, "passed"), rapid.Int64Range(0, 9).Draw(t, "began"))),
+		rapid.Just(putMigration("move", state)), rapid.Just(putMigrationJobs("move", move)),
+		rapid.Just(sweep(true)), rapid.Just(sweep(false)), rapid.Just(sweep(false)), rapid.Just(recovered(id)), rapid.Just(audited("looked")),
+	).Draw(t, "later")
+}
+
 // allowed is the life of a replica; 0 is "there is none".
 var allowed = map[[2]Status]bool{
 	{0, StatusPlanned}:                   true,
+	{0, StatusReady}:                     true, // recovered
 	{StatusPlanned, StatusCopying}:       true,
 	{StatusCopying, StatusReady}:         true,
 	{StatusPlanned, StatusSuperseded}:    true,
@@ -109,10 +161,11 @@ var allowed = map[[2]Status]bool{
 
 func TestAnySequenceOfCommandsKeepsTheInvariants(t *testing.T) {
 	reached := map[Status]int{}
+	seenStates := map[string]bool{}
 	full, seen := false, false
 	rapid.Check(t, func(t *rapid.T) {
 		s := newState()
-		for range rapid.IntRange(1, 60).Draw(t, "length") {
+		for range rapid.SampledFrom([]int{3, 30, 100, 250}).Draw(t, "length") {
 			cmd := anyCommand(t, s)
 			before, beforeBytes := s, snapshotBytes(t, s)
 
@@ -136,7 +189,8 @@ func TestAnySequenceOfCommandsKeepsTheInvariants(t *testing.T) {
 				t.Fatalf("the snapshot does not come back as it was: %v", err)
 			}
 			compareStates(t, before, s)
-			compareRoutes(t, before, s)
+			comparePromotions(t, before, s)
+			compareRoutes(t, cmd, before, s)
 			for _, e := range s.Exports.all() {
 				full = full || e.Found.bySeq.len() > 2*KeepFound
 			}
@@ -146,15 +200,44 @@ func TestAnySequenceOfCommandsKeepsTheInvariants(t *testing.T) {
 			for _, r := range s.Replicas.all() {
 				reached[r.Status]++
 			}
+			for what, is := range sights(s) {
+				if is {
+					seenStates[what] = true
+				}
+			}
 		}
 	})
 	for status := range statusNames {
-		if reached[status] == 0 && status != StatusQuarantined {
+		if reached[status] == 0 {
 			t.Errorf("no walk reached %s: the walks prove nothing about it", status)
+		}
+	}
+	for what := range sights(newState()) {
+		if !seenStates[what] {
+			t.Errorf("no walk saw %s: the walks prove nothing about it", what)
 		}
 	}
 	if !full || !seen {
 		t.Errorf("no walk filled an export (%t) or a route (%t)", full, seen)
+	}
+}
+
+// sights are what a walk must come by.
+func sights(s State) map[string]bool {
+	p := s.Promotions.at(jobName{"prod", "orders"})
+	fence := s.Fences.at(fenceKey{"prod", "dc1", "orders"})
+	atRisk, shared, recorded := false, false, s.AuditRecords.len() > 3
+	for _, r := range s.Replicas.all() {
+		atRisk, shared = atRisk || r.AtRisk, shared || len(r.Shards) > 0 && r.Shards[0].Done
+	}
+	m := s.Migrations.at("move")
+	return map[string]bool{
+		"an active promotion": p.State == PromotionActive, "an ended promotion": p.State == PromotionAborted,
+		"a failed back promotion": p.State == PromotionFailedBack, "a second promotion": p.Count > 1,
+		"an acknowledged fence": !p.FenceAcknowledgedAt.IsZero(), "a fence": fence.Epoch > 0 && !fence.Lifted, "a lifted fence": fence.Lifted,
+		"a replica at risk": atRisk, "a share that is done": shared, "audit records": recorded,
+		"a sweep": s.Sweeps.len() > 0, "a removed route": s.Removed.len() > 0, "a drill": s.Drills.len() > 0,
+		"a migration": m.State == MigrationRunning, "an aborted migration": m.State == MigrationAborted, "a migration's job": s.MigrationJobs.len() > 0,
 	}
 }
 
@@ -166,11 +249,12 @@ func compareStates(t *rapid.T, before, after State) {
 			t.Fatalf("route %s fell from epoch %d to %d", route, epoch, after.Epochs.at(route))
 		}
 	}
-	hadReady, hasReady := false, false
+	hadReady, hasReady, rotten := false, false, false
 	for id := int64(1); id <= 3; id++ {
 		key := KeyOf(checkpointKey(id))
 		was, is := before.Replicas.at(key), after.Replicas.at(key)
 		hadReady, hasReady = hadReady || was.Status == StatusReady, hasReady || is.Status == StatusReady
+		rotten = rotten || was.Status == StatusReady && is.Status == StatusQuarantined
 		switch {
 		case !allowed[[2]Status{was.Status, is.Status}] && was.Status != is.Status:
 			t.Fatalf("%s went from %s to %s", key, was.Status, is.Status)
@@ -178,22 +262,75 @@ func compareStates(t *rapid.T, before, after State) {
 			t.Fatalf("%s fell from attempt %d to %d", key, was.Planned.Attempt, is.Planned.Attempt)
 		case was.Status != is.Status && is.Status == StatusPlanned && is.Planned.Attempt == was.Planned.Attempt:
 			t.Fatalf("%s was planned again in the same attempt", key)
-		case was.Pinned && is.Status != StatusReady:
+		case was.Pinned && is.Status != StatusReady && is.Status != StatusQuarantined:
 			t.Fatalf("%s was pinned and is %s", key, is.Status)
-		case is.Status == StatusReady && was.Status != StatusReady && is.Planned.Epoch != after.Epochs.at(key.Route):
+		case is.Status == StatusReady && was.Status != StatusReady && is.Planned.Epoch != after.jobEpoch(key.Route, is.Job):
 			t.Fatalf("%s became READY under the fenced epoch %d", key, is.Planned.Epoch)
 		}
 	}
-	if hadReady && !hasReady {
+	if hadReady && !hasReady && !rotten {
 		t.Fatal("the job's last READY replica is gone")
 	}
 }
 
+// comparePromotions checks one step of the walk: what was promoted, fenced, swept and recorded.
+func comparePromotions(t *rapid.T, before, after State) {
+	t.Helper()
+	job := jobName{"prod", "orders"}
+	was, is := before.Promotions.at(job), after.Promotions.at(job)
+	switch {
+	case after.jobEpoch("prod", "orders") < before.jobEpoch("prod", "orders"):
+		t.Fatal("the job's epoch fell")
+	case is.Count == was.Count && was.State != PromotionActive && is.State != was.State:
+		t.Fatalf("a promotion that was %s is %s", was.State, is.State)
+	case is.Count > was.Count && is.Epoch <= before.jobEpoch("prod", "orders"):
+		t.Fatalf("promotion %d has epoch %d, the job was at %d", is.Count, is.Epoch, before.jobEpoch("prod", "orders"))
+	case before.lastAudit() > after.lastAudit():
+		t.Fatalf("the audit went back from %d to %d", before.lastAudit(), after.lastAudit())
+	case (is.State != was.State || is.Count > was.Count) && before.lastAudit() == after.lastAudit():
+		t.Fatalf("the promotion %+v became %+v and nobody knows by whom", was, is)
+	}
+	for id := int64(1); id <= 3; id++ {
+		key := KeyOf(checkpointKey(id))
+		was, is := before.Replicas.at(key), after.Replicas.at(key)
+		samePlan := was.Planned.Attempt == is.Planned.Attempt && is.Status != 0
+		switch {
+		case was.Promoted && !is.Promoted || was.Claimed && !is.Claimed:
+			t.Fatalf("%s was promoted (claimed %t), and nobody knows it any more", key, was.Claimed)
+		case was.AtRisk && !is.AtRisk && samePlan:
+			t.Fatalf("%s was at risk, and is as it was", key)
+		case was.Status != StatusReady && is.Status == StatusReady && before.Sweeps.has("prod"):
+			t.Fatalf("%s became READY while its route was swept", key)
+		case is.Status == StatusPlanned && !samePlan && before.Promotions.at(job).State == PromotionActive:
+			t.Fatalf("%s was planned while its job goes on here", key)
+		}
+	}
+	for key, was := range before.Fences.all() {
+		if is := after.Fences.at(key); is.Epoch < was.Epoch || (is.Epoch == was.Epoch && was.Lifted && !is.Lifted) {
+			t.Fatalf("the fence %+v became %+v", was, is)
+		}
+	}
+	for name, was := range before.Migrations.all() {
+		if is := after.Migrations.at(name); was.State.Ended() && is != was {
+			t.Fatalf("the ended migration %+v became %+v", was, is)
+		}
+	}
+	for key, was := range before.MigrationJobs.all() {
+		is := after.MigrationJobs.at(key)
+		if was.State.Ended() && is.State != was.State && (was.State != MigrationJobReady || is.State != MigrationJobStarted) {
+			t.Fatalf("the job %s went from %s to %s", key.Job, was.State, is.State)
+		}
+	}
+}
+
 // compareRoutes checks one step of the walk: exports, routes and what was found.
-func compareRoutes(t *rapid.T, before, after State) {
+func compareRoutes(t *rapid.T, cmd *raftv1.Command, before, after State) {
 	t.Helper()
 	for name, was := range before.Exports.all() {
 		is, kept := after.Exports.get(name)
+		if !kept && cmd.GetRemoveExport().GetExport() == name {
+			continue
+		}
 		if !kept || is.LastSeq < was.LastSeq {
 			t.Fatalf("export %s is gone, or fell from seq %d to %d", name, was.LastSeq, is.LastSeq)
 		}
@@ -205,6 +342,9 @@ func compareRoutes(t *rapid.T, before, after State) {
 	}
 	for name, was := range before.Routes.all() {
 		is, kept := after.Routes.get(name)
+		if !kept && cmd.GetRemoveRoute().GetRoute() == name && after.Removed.has(name) {
+			continue
+		}
 		moved := is.FromDC != was.FromDC || is.FromExport != was.FromExport
 		switch {
 		case !kept:
@@ -213,6 +353,11 @@ func compareRoutes(t *rapid.T, before, after State) {
 			t.Fatalf("route %s has replicas and moved from %+v to %+v", name, was.Route, is.Route)
 		case !moved && is.SeenAt.Before(was.SeenAt):
 			t.Fatalf("route %s was seen at %s and then at %s", name, was.SeenAt, is.SeenAt)
+		}
+	}
+	for name, was := range before.Removed.all() {
+		if is, back := after.Routes.get(name); back && keepsItsPlace(before, name) && (is.FromDC != was.FromDC || is.Root != was.Root) {
+			t.Fatalf("route %s was removed with replicas as %+v and came back as %+v", name, was, is.Route)
 		}
 	}
 	count := 0
