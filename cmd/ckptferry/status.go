@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
-	"github.com/ckptferry/ckptferry/rpc"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -58,57 +58,6 @@ func (f clientFlags) status(ctx context.Context) (*ckptferryv1.GetStatusResponse
 	return status, err
 }
 
-func (a *app) raftCommand() *cobra.Command {
-	c := &cobra.Command{Use: "raft", Short: "The Raft group of a datacenter", Args: cobra.NoArgs, RunE: needSubcommand}
-	var f clientFlags
-	status := &cobra.Command{
-		Use:   "status",
-		Short: "The voters and the leader, as one agent sees them; exit code 4 without a leader",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			status, err := f.status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if f.output == "json" {
-				err = a.printMessage(raftPart(status))
-			} else {
-				err = a.printVoters(status)
-			}
-			if err == nil && status.GetLeader() == "" {
-				return fmt.Errorf("agent %s knows no leader: a majority of the voters must be up and reach each other: %w", status.GetAgent(), rpc.ErrUnavailable)
-			}
-			return err
-		},
-	}
-	f.register(status)
-	c.AddCommand(status)
-	return c
-}
-
-// raftPart leaves of a status what is about the group.
-func raftPart(s *ckptferryv1.GetStatusResponse) *ckptferryv1.GetStatusResponse {
-	return &ckptferryv1.GetStatusResponse{
-		Agent: s.GetAgent(), Datacenter: s.GetDatacenter(), Version: s.GetVersion(), Leader: s.GetLeader(),
-		RaftState: s.GetRaftState(), Voters: s.GetVoters(), Read: s.GetRead(),
-	}
-}
-
-func (a *app) printVoters(s *ckptferryv1.GetStatusResponse) error {
-	var rows [][]string
-	for _, v := range s.GetVoters() {
-		role := "follower"
-		switch {
-		case v.GetLeader():
-			role = "leader"
-		case s.GetLeader() == "":
-			role = "unknown"
-		}
-		rows = append(rows, []string{v.GetId(), orDash(v.GetAddress()), role})
-	}
-	return a.printTable("AGENT ADDRESS ROLE", rows)
-}
-
 func (a *app) printStatus(s *ckptferryv1.GetStatusResponse, drills []*ckptferryv1.JobDrills) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "agent\t%s in %s, version %s\n", s.GetAgent(), s.GetDatacenter(), orDash(s.GetVersion()))
@@ -129,9 +78,9 @@ func (a *app) printStatus(s *ckptferryv1.GetStatusResponse, drills []*ckptferryv
 			}
 			return []any{r.GetRoute(), countCell(r.JobCount), seen, orDash(routeProblem(r))}
 		}),
-		section(w, "copy\tcheckpoint\tfiles\tbytes", s.GetTransfers(), func(t *ckptferryv1.Transfer) []any {
+		section(w, "copy\tcheckpoint\tagent\tfiles\tbytes", slices.Concat(s.GetTransfers(), s.GetGroupTransfers()), func(t *ckptferryv1.Transfer) []any {
 			return []any{
-				t.GetRoute() + "/" + t.GetJob(), fmt.Sprintf("%d (%s)", t.GetCheckpointId(), orDash(t.GetPhase())),
+				t.GetRoute() + "/" + t.GetJob(), fmt.Sprintf("%d (%s)", t.GetCheckpointId(), orDash(t.GetPhase())), copierCell(t),
 				fmt.Sprintf("%d of %d", t.GetFilesDone(), t.GetFileCount()),
 				fmt.Sprintf("%s of %s, for %s", humanBytes(t.GetBytesDone()), humanBytes(t.GetTotalBytes()), humanDuration(now.Sub(t.GetStartedTime().AsTime()))),
 			}
@@ -143,6 +92,14 @@ func (a *app) printStatus(s *ckptferryv1.GetStatusResponse, drills []*ckptferryv
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
+}
+
+// copierCell is the agent that copies, and its share of a large copy.
+func copierCell(t *ckptferryv1.Transfer) string {
+	if t.GetShare() == "" {
+		return orDash(t.GetAgent())
+	}
+	return t.GetAgent() + ", share " + t.GetShare()
 }
 
 // section prints rows under a head line after an empty one; nothing when there are none.

@@ -52,6 +52,8 @@ type Listen struct {
 // Raft is the group of this datacenter.
 type Raft struct {
 	Peers []string `yaml:"peers"` // ID=HOST:PORT each, this node too; none: a group of one
+	// Join says that this agent joins a group that runs: on an empty data directory it waits for `raft add-voter`.
+	Join bool `yaml:"join"`
 }
 
 // Voter is one of raft.peers.

@@ -104,6 +104,9 @@ func (c agentCheck) addresses() {
 // voters reads raft.peers.
 func (c agentCheck) voters() {
 	self, peers := c.cfg.Node.ID, c.cfg.Raft.Peers
+	if len(peers) == 0 && c.cfg.Raft.Join {
+		c.problem(keys{"raft", "join"}, "raft.join: name this agent's own address in raft.peers: that is where the group will reach it")
+	}
 	if len(peers) == 0 {
 		c.cfg.Voters = []Voter{{ID: self}}
 		if c.has("listen", "raft") {
@@ -132,7 +135,7 @@ func (c agentCheck) voters() {
 	if !whole {
 		return
 	}
-	if n := len(peers); n != 1 && n != 3 && n != 5 {
+	if n := len(peers); n != 1 && n != 3 && n != 5 && !c.cfg.Raft.Join {
 		c.problem(keys{"raft", "peers"}, "raft.peers: %d agents: a group has 1, 3 or 5 (an even number survives no more failures than one less)", n)
 	}
 	if _, among := byID[self]; !among && self != "" {

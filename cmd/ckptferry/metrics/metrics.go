@@ -20,6 +20,7 @@ import (
 type Group interface {
 	View() raftstore.View
 	Leader() (id, addr string) // "" when there is none
+	Term() uint64
 }
 
 // Agent is what the agent knows that its group does not, as *agent.Agent has it.
@@ -97,6 +98,7 @@ var (
 
 	raftLeader      = newFamily(gauge, "raft_is_leader", "1 while this agent leads its group.")
 	raftLeaderKnown = newFamily(gauge, "raft_leader_known", "1 while this agent knows a leader of its group.")
+	raftTerm        = newFamily(gauge, "raft_term", "The Raft term that this agent is in. It grows with each election.")
 	raftApplied     = newFamily(gauge, "raft_applied_index", "The log index of the last command that this agent has applied.")
 )
 
@@ -216,6 +218,7 @@ func (s *scrape) raft() {
 	leader, _ := s.Group.Leader()
 	s.tell(raftLeader, truth(leader == s.ID))
 	s.tell(raftLeaderKnown, truth(leader != ""))
+	s.tell(raftTerm, float64(s.Group.Term()))
 	s.tell(raftApplied, float64(s.view.AppliedIndex))
 }
 

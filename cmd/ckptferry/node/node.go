@@ -230,7 +230,7 @@ func (r *node) listen() error {
 }
 
 func (r *node) openStore(tlsFiles *rpc.TLS) error {
-	cfg := raftstore.Config{Group: r.cfg.Node.DC, ID: r.cfg.Node.ID, Dir: filepath.Join(r.cfg.Node.DataDir, "raft"), Listen: r.cfg.Listen.Raft, Log: r.log}
+	cfg := raftstore.Config{Group: r.cfg.Node.DC, ID: r.cfg.Node.ID, Join: r.cfg.Raft.Join, Dir: filepath.Join(r.cfg.Node.DataDir, "raft"), Listen: r.cfg.Listen.Raft, Log: r.log}
 	for _, v := range r.cfg.Voters {
 		cfg.Peers = append(cfg.Peers, raftstore.Peer{ID: v.ID, Addr: v.Addr})
 	}
@@ -307,7 +307,7 @@ func (r *node) adminAddress() string {
 
 func (r *node) ownRaftAddress() string {
 	for _, v := range r.cfg.Voters {
-		if v.ID == r.cfg.Node.ID && len(r.cfg.Voters) > 1 {
+		if v.ID == r.cfg.Node.ID && (len(r.cfg.Voters) > 1 || r.cfg.Raft.Join) {
 			return v.Addr
 		}
 	}
