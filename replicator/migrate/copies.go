@@ -18,8 +18,8 @@ const (
 // what takes time.
 const rateFrom = 1 << 20
 
-// Copies remembers how fast this agent has copied. It is an agent.Observer; the zero value is ready. Another agent that
-// leads next begins with nothing.
+// Copies remembers how fast this agent has copied, also before it led. It is an agent.Observer; the zero value is ready.
+// What the other agents of the group have copied is not in it: their links are taken to be alike.
 type Copies struct {
 	mu     sync.Mutex
 	routes map[string][]measured

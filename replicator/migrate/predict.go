@@ -152,7 +152,7 @@ func rateOf(v raftstore.View, route string, m Measures) (float64, string) {
 	}
 	if rate <= 0 {
 		rate = assumedRate
-		how = fmt.Sprintf("%s/s, which is assumed: nothing large was copied since this agent leads", bytesText(assumedRate))
+		how = fmt.Sprintf("%s/s, which is assumed: this agent has copied nothing large yet", bytesText(assumedRate))
 	}
 	if r, _ := v.Route(route); r.BytesPerSecond > 0 && float64(r.BytesPerSecond) < rate {
 		rate = float64(r.BytesPerSecond)
