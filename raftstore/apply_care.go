@@ -3,7 +3,6 @@ package raftstore
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
@@ -138,9 +137,10 @@ func (s *State) recoverReplicas(at time.Time, c *raftv1.RecoverReplicas) error {
 		}
 	}
 	for _, r := range lost {
-		// Flink deletes files of a claimed replica, and nobody has looked after this one since.
-		r.AtRisk = r.AtRisk || slices.ContainsFunc(slices.Collect(s.ofJob(r.Key.Route, r.Job)), func(other Replica) bool { return other.Claimed })
 		s.put(r)
+	}
+	for _, r := range lost { // all of them are there: a claimed one may come after those that it endangers
+		s.recoverClaims(r.Key.Route, r.Job)
 	}
 	return nil
 }

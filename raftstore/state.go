@@ -283,7 +283,7 @@ func (s State) check() error {
 			return fmt.Errorf("removed route %s is filed under %s, with an epoch of its own, or is there", r.Name, name)
 		}
 	}
-	if err := cmp.Or(s.checkPromotions(), s.checkMigrations(), s.checkRecords()); err != nil {
+	if err := cmp.Or(s.checkPromotions(), s.checkMigrations(), s.checkRecords(), s.checkClaims()); err != nil {
 		return err
 	}
 	if s.byJob.len() != s.Replicas.len() {
