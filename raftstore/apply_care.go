@@ -139,9 +139,7 @@ func (s *State) recoverReplicas(at time.Time, c *raftv1.RecoverReplicas) error {
 	for _, r := range lost {
 		s.put(r)
 	}
-	for _, r := range lost { // all of them are there: a claimed one may come after those that it endangers
-		s.recoverClaims(r.Key.Route, r.Job)
-	}
+	s.recoverClaims(lost) // only now: a claimed one may come after those that it endangers
 	return nil
 }
 

@@ -178,8 +178,9 @@ func TestClaimPutsTheOtherReplicasAtRisk(t *testing.T) {
 	}
 	// A new replica is none of Flink's, and with it the ones at risk may go. The last one stays.
 	g := fence(1, 1)
-	s = stateAfter(t, twoReady().then(promote(Claim, promoteItem(5, f)), endPromotions("orders"), plan(8, g), startCopy(8, g), ready(8, g), retire(4, g))...)
-	if err := s.apply(at(retire(8, g), 100)); !errors.Is(err, ErrKept) {
+	log := twoReady().then(promote(Claim, promoteItem(5, f)), endPromotions("orders"))
+	s = stateAfter(t, log.then(ofNextLife(plan(8, g)), ofNextLife(startCopy(8, g)), ofNextLife(ready(8, g)), retire(4, g))...)
+	if err := s.apply(at(ofNextLife(retire(8, g)), 100)); !errors.Is(err, ErrKept) {
 		t.Errorf("retire of the last replica that isn't Flink's = %v, want %v", err, ErrKept)
 	}
 }

@@ -28,25 +28,25 @@ func atRiskBeside(claimed Replica) string {
 		"so does a route with another root", claimed.Key.CheckpointID)
 }
 
-// recoverClaims is for replicas that were recovered: nobody knows what Flink deleted since the claim, so all others of the job
-// are at risk, but the one that the job goes on from now.
-func (s *State) recoverClaims(route, job string) {
-	all := make([]Replica, 0, 8)
-	claims := map[Key]bool{}
-	for r := range s.ofJob(route, job) {
-		all = append(all, r)
-		if r.Claimed {
-			claims[r.Key] = true
+// recoverClaims is for replicas that were recovered, and are on record now. Nobody has looked after them since: they are at
+// risk where anything of the job is Flink's. One that is Flink's itself endangers all that share files with it, but that
+// which the job goes on from now.
+func (s *State) recoverClaims(lost []Replica) {
+	for _, r := range lost {
+		p, active := s.activePromotion(r.Key.Route, r.Job)
+		var risk []Replica
+		for other := range s.ofJob(r.Key.Route, r.Job) {
+			switch {
+			case other.Key == r.Key:
+			case other.Claimed && !r.Claimed && !r.AtRisk:
+				r.AtRisk = true
+				risk = append(risk, r)
+			case r.Claimed && sharesFiles(r, other) && Offerable(other) && !other.Claimed && !(active && p.Key == other.Key):
+				other.AtRisk = true
+				risk = append(risk, other)
+			}
 		}
-	}
-	p, active := s.activePromotion(route, job)
-	for _, r := range all {
-		others := len(claims)
-		if claims[r.Key] {
-			others--
-		}
-		if others > 0 && r.Status == StatusReady && !r.Claimed && !r.AtRisk && !(active && p.Key == r.Key) {
-			r.AtRisk = true
+		for _, r := range risk {
 			s.put(r)
 		}
 	}

@@ -126,6 +126,9 @@ func anyLaterCommand(t *rapid.T, s State) *raftv1.Command {
 		rapid.Just(drill(id, rapid.Bool().Draw(t, "passed"), rapid.Int64Range(0, 9).Draw(t, "began"))),
 		rapid.Just(putMigration("move", state)), rapid.Just(putMigrationJobs("move", move)),
 		rapid.Just(sweep(true)), rapid.Just(sweep(false)), rapid.Just(sweep(false)), rapid.Just(recovered(id)), rapid.Just(audited("looked")),
+		rapid.Just(changing(recovered(id), func(c *raftv1.Command) {
+			c.GetRecoverReplicas().GetReplicas()[0].Promoted, c.GetRecoverReplicas().GetReplicas()[0].Claimed = true, true
+		})),
 	).Draw(t, "later")
 }
 
@@ -226,8 +229,9 @@ func TestAnySequenceOfCommandsKeepsTheInvariants(t *testing.T) {
 func sights(s State) map[string]bool {
 	p := s.Promotions.at(jobName{"prod", "orders"})
 	fence := s.Fences.at(fenceKey{"prod", "dc1", "orders"})
-	atRisk, shared, recorded := false, false, s.AuditRecords.len() > 3
+	atRisk, shared, recorded, born := false, false, s.AuditRecords.len() > 3, false
 	for _, r := range s.Replicas.all() {
+		born = born || r.AtRisk && r.Warnings != nil // nothing else warns in these walks
 		atRisk, shared = atRisk || r.AtRisk, shared || len(r.Shards) > 0 && r.Shards[0].Done
 	}
 	m := s.Migrations.at("move")
@@ -235,7 +239,7 @@ func sights(s State) map[string]bool {
 		"an active promotion": p.State == PromotionActive, "an ended promotion": p.State == PromotionAborted,
 		"a failed back promotion": p.State == PromotionFailedBack, "a second promotion": p.Count > 1,
 		"an acknowledged fence": !p.FenceAcknowledgedAt.IsZero(), "a fence": fence.Epoch > 0 && !fence.Lifted, "a lifted fence": fence.Lifted,
-		"a replica at risk": atRisk, "a share that is done": shared, "audit records": recorded,
+		"a replica at risk": atRisk, "one at risk from its first moment on": born, "a share that is done": shared, "audit records": recorded,
 		"a sweep": s.Sweeps.len() > 0, "a removed route": s.Removed.len() > 0, "a drill": s.Drills.len() > 0,
 		"a migration": m.State == MigrationRunning, "an aborted migration": m.State == MigrationAborted, "a migration's job": s.MigrationJobs.len() > 0,
 	}
