@@ -88,8 +88,38 @@ func (s *State) promotionOf(c *raftv1.PromoteJobs, item *raftv1.Promote) (_ Prom
 			p.Forced = true
 		}
 	}
+	if f, is := s.promotedSince(r); is {
+		if !c.GetForce() {
+			return p, false, fmt.Errorf("%w: datacenter %s has promoted job %s of export %s, later than %s was completed: it runs there; end that, or force this one",
+				ErrForeignPromotion, f.Datacenter, f.Job, f.Export, r.Key)
+		}
+		p.Forced = true
+	}
 	p.Epoch, p.Replica = s.jobEpoch(p.Route, p.Job)+1, r.URI
 	return p, false, nil
+}
+
+// promotedSince finds a fence that speaks against going on from a replica: another datacenter has promoted the job, and the
+// replica isn't of what that one has made of it since. One that is, is what a job comes back with.
+func (s State) promotedSince(r Replica) (FencedJob, bool) {
+	route, _ := s.routeOf(r.Key.Route)
+	for export := range s.fencedExports() {
+		for dc, more := "", true; more; {
+			more = false
+			for key := range s.Fences.from(fenceKey{Export: export, Datacenter: dc}) {
+				if key.Export != export {
+					break
+				}
+				f, fenced := s.Fences.get(fenceKey{export, key.Datacenter, r.Job})
+				if fenced && !f.Lifted && !(key.Datacenter == route.FromDC && r.CompletedAt.After(f.PromotedAt)) {
+					return f, true
+				}
+				dc, more = key.Datacenter+"\x00", true // the next string that there is
+				break
+			}
+		}
+	}
+	return FencedJob{}, false
 }
 
 // promote begins a promotion that nothing speaks against.

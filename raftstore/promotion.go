@@ -66,7 +66,7 @@ type Promotion struct {
 	PromotedAt          time.Time // proposer's clock
 	FenceAcknowledgedAt time.Time // when the source's group had recorded it; zero before
 	EndedAt             time.Time // zero while ACTIVE
-	Forced              bool      // the job went on here from another route already
+	Forced              bool      // the job went on from another route here, or in another datacenter, already
 }
 
 // FencedJob is a job of an export of ours that another datacenter has promoted.

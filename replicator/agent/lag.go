@@ -18,6 +18,7 @@ const (
 	Behind                           // a newer one than the newest READY is known
 	NoReplica                        // nothing is READY
 	SourceSilent                     // the source was not heard of for a while: nobody knows what is newest there
+	Promoted                         // the job goes on here: nothing is pulled, and nothing lags
 )
 
 // JobLag is how far one job's replicas are behind its source. What isn't known is nil; a zero is a zero. Nothing is
@@ -92,6 +93,11 @@ func (l lagging) silent() bool { return l.seenAt.IsZero() || l.since(l.seenAt) >
 
 func (l lagging) lag(ready []raftstore.Replica) JobLag {
 	out := JobLag{Route: l.route.Name, Job: l.job, SourceSeen: l.seenAt}
+	if p, ok := l.view.Promotion(l.route.Name, l.job); ok && p.State == raftstore.PromotionActive {
+		out.State, out.ReadyCheckpoint, out.Replica = Promoted, &p.Key.CheckpointID, p.Replica
+		out.Reason = fmt.Sprintf("promoted here at %s from chk-%d; nothing is pulled", p.PromotedAt.UTC().Format(time.RFC3339), p.Key.CheckpointID)
+		return out
+	}
 	if n := len(l.known); n > 0 {
 		out.SourceCheckpoint = &l.known[n-1].CheckpointID
 	}

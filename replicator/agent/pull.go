@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -39,7 +40,10 @@ func (t *term) pull(ctx context.Context, route raftstore.Route) {
 		t.agent.pulling(route.Name, problem)
 		return
 	}
-	p := &puller{term: t, route: route, seen: t.cfg.Group.View().SeenAt(route.Name)}
+	p := &puller{term: t, route: route, seen: t.cfg.Group.View().SeenAt(route.Name), met: make(chan struct{}, 1)}
+	var telling sync.WaitGroup
+	defer telling.Wait() // it ends with ctx, as this does
+	telling.Go(func() { t.tellFences(ctx, source, route, p.met) })
 	for wait := pullFirst; ctx.Err() == nil; {
 		p.connect(t.cfg.Now())
 		err := source.Watch(ctx, route.FromExport, func(n News) error { return p.hear(ctx, n) })
@@ -70,12 +74,20 @@ type puller struct {
 	informed time.Time // when it said so, by ours; at first when the connection began
 
 	seen time.Time // what the state was told last
+
+	met chan struct{} // takes a token each time that the source is heard of on a new connection
 }
 
 func (p *puller) connect(now time.Time) { p.heard, p.polledAt, p.informed = false, time.Time{}, now }
 
 // hear takes one message. An error ends the watch.
 func (p *puller) hear(ctx context.Context, n News) error {
+	if !p.heard {
+		select {
+		case p.met <- struct{}{}:
+		default: // nobody has taken the last one yet
+		}
+	}
 	p.heard = true
 	now := p.cfg.Now()
 	problem := n.Problem

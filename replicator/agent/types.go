@@ -38,6 +38,9 @@ type SourceDC interface {
 	// Open gives the files of an export. A root may lie above what is exported, where several places have it in common;
 	// what is asked below it does not.
 	Open(export string) ReadOpener
+	// TellFences says which jobs of the export are promoted here, or no longer are (Lifted), at most 500; their Export and
+	// Datacenter are not read. It returns what the other group has recorded of them. Telling twice is telling once.
+	TellFences(ctx context.Context, export string, jobs []raftstore.FencedJob) ([]raftstore.FencedJob, error)
 }
 
 // Group is the datacenter's replicated state; *raftstore.Store is the one of the product.

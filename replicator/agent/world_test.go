@@ -15,6 +15,7 @@ import (
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator"
+	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
 // dc is a datacenter with one agent: its storage in memory, its group a real one with one voter.
@@ -116,6 +117,13 @@ func (l *link) Watch(ctx context.Context, export string, each func(News) error) 
 			return err
 		}
 	}
+}
+
+func (l *link) TellFences(ctx context.Context, export string, jobs []raftstore.FencedJob) ([]raftstore.FencedJob, error) {
+	if err := l.broken(); err != nil {
+		return nil, err
+	}
+	return promote.RecordFences(ctx, l.to.store, promote.Told{Export: export, Datacenter: "dc2", Jobs: jobs})
 }
 
 func (l *link) Open(string) ReadOpener { return linkOpener{l} }

@@ -43,8 +43,8 @@ type Promoter struct {
 	Group  Group
 	Stores replicator.Opener // this datacenter's places
 	Now    func() time.Time  // nil: time.Now
-	// SilentAfter is how long a source may say nothing before that is a warning; 0: 30 s.
-	SilentAfter time.Duration
+	// SilentAfter is how long a source may say nothing before that is a warning; nil: 30 s.
+	SilentAfter func() time.Duration
 }
 
 // Plan is the function of this name on the agent's own view.
@@ -53,8 +53,8 @@ func (p *Promoter) Plan(view raftstore.View, req Request) (Planned, error) {
 	if p.Now != nil {
 		now = p.Now
 	}
-	if req.SilentAfter == 0 {
-		req.SilentAfter = p.SilentAfter
+	if req.SilentAfter == 0 && p.SilentAfter != nil {
+		req.SilentAfter = p.SilentAfter()
 	}
 	return Plan(view, now(), req)
 }
@@ -95,7 +95,7 @@ func (p *Promoter) Run(ctx context.Context, o Order) ([]Outcome, error) {
 	var due []int
 	for i, item := range o.Items {
 		switch promotion, ok := view.Promotion(item.Route, item.Job); {
-		case item.Blocked != "" && !(o.Force && item.Forcible):
+		case item.Blocked != "" && (!o.Force || !item.Forcible):
 			outcomes[i].Refused = item.Blocked
 		case Moved(view, o.Plan, item) != "":
 			outcomes[i].Refused = Moved(view, o.Plan, item)

@@ -33,6 +33,9 @@ func (p *planner) warnings(c chosen, line replicator.StartLine) []string {
 	if c.promotion != nil {
 		warn("the job was promoted here at %s from this replica: start it only if it does not run", at(c.promotion.PromotedAt))
 	}
+	if r.Claimed && c.promotion == nil {
+		warn("it was started with CLAIM before: Flink may have deleted files of it; the run looks whether they are there")
+	}
 	facts := r.Facts
 	switch {
 	case facts == (raftstore.RestoreFacts{}):

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	"github.com/ckptferry/ckptferry/replicator/agent"
 	"github.com/ckptferry/ckptferry/replicator/migrate"
 	"github.com/ckptferry/ckptferry/replicator/migrate/flinkrest"
@@ -10,7 +12,7 @@ import (
 // migrations makes the runner of migrations. It is given the store itself, whose Propose works at the leader alone: what
 // an agent decides that has just lost the lead must not reach the next leader.
 func (r *node) migrations(copies *migrate.Copies) (*migrate.Runner, error) {
-	promoter := &promote.Promoter{Group: r.store, Stores: r.places, SilentAfter: r.cfg.Limits.SilentAfter}
+	promoter := &promote.Promoter{Group: r.store, Stores: r.places, SilentAfter: func() time.Duration { return r.cfg.Limits.SilentAfter }}
 	return migrate.New(migrate.Config{
 		ID: r.cfg.Node.ID, Group: r.store,
 		Dial: func(address string) (migrate.JobManager, error) {

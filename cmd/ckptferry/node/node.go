@@ -25,6 +25,7 @@ import (
 	"github.com/ckptferry/ckptferry/replicator/agent"
 	"github.com/ckptferry/ckptferry/replicator/keeper"
 	"github.com/ckptferry/ckptferry/replicator/migrate"
+	"github.com/ckptferry/ckptferry/replicator/promote"
 	"github.com/ckptferry/ckptferry/rpc"
 )
 
@@ -189,6 +190,10 @@ func (r *node) open() error {
 		},
 		Pin: func(ctx context.Context, key raftstore.Key, pinned bool) (raftstore.Replica, error) {
 			return agent.Pin(ctx, r.voter, key, pinned)
+		},
+		Failover: &promote.Promoter{Group: r.store, Stores: r.places, SilentAfter: r.agent.SilentAfter},
+		Fence: func(ctx context.Context, told promote.Told) ([]raftstore.FencedJob, error) {
+			return promote.RecordFences(ctx, r.voter, told)
 		},
 		Stores: r.places, Reached: r.places.Reached, SilentAfter: r.agent.SilentAfter, TLS: tlsFiles, Log: r.log,
 	}
