@@ -84,7 +84,22 @@ type api interface {
 	ApplyRoutes(ctx context.Context, req *ckptferryv1.ApplyRoutesRequest) (*ckptferryv1.ApplyRoutesResponse, error)
 	RemoveRoutes(ctx context.Context, req *ckptferryv1.RemoveRoutesRequest) (*ckptferryv1.RemoveRoutesResponse, error)
 	Status(ctx context.Context) (*ckptferryv1.GetStatusResponse, error)
+	recoveryAPI
+}
+
+// recoveryAPI is what they ask when the source is gone, or as if it were.
+type recoveryAPI interface {
 	keepAPI
+	failoverAPI
+}
+
+// failoverAPI is what they ask about promotions.
+type failoverAPI interface {
+	PlanFailover(ctx context.Context, req *ckptferryv1.PlanFailoverRequest) (rpc.FailoverPlan, error)
+	RunFailover(ctx context.Context, req *ckptferryv1.RunFailoverRequest) (*ckptferryv1.RunFailoverResponse, error)
+	Promotions(ctx context.Context, req *ckptferryv1.ListPromotionsRequest) (*ckptferryv1.ListPromotionsResponse, error)
+	AbortFailover(ctx context.Context, req *ckptferryv1.AbortFailoverRequest) (*ckptferryv1.AbortFailoverResponse, error)
+	Audit(ctx context.Context, req *ckptferryv1.ListAuditRequest) (*ckptferryv1.ListAuditResponse, error)
 }
 
 var _ api = (*rpc.Client)(nil)

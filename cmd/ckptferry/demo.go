@@ -21,7 +21,7 @@ appear and are deleted in Flink's own order.
 
 On a terminal it shows the lag live and says what to try, until Ctrl-C, which leaves nothing behind. Otherwise it goes
 through its script once, in less than a minute: the first READY replica, the death of the target's leader, the loss of the source,
-the replicas verified from what is left, and how Flink is started from them. It exits with 0 when all of that worked.`,
+the failover with its plan and how Flink is started, and the replicas verified. It exits with 0 when all of that worked.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Agents != 1 && cfg.Agents != 3 {

@@ -61,6 +61,7 @@ var exitTable = []struct {
 	{exitUsage, isA[usageError]},
 	{exitUsage, isA[configError]},
 	{exitUsage, wraps(node.ErrConfig)},
+	{exitPartial, isA[partialError]},
 	{exitLag, isA[lagError]},
 	{exitTimeout, isA[timeoutError]},
 	{exitSuperseded, wraps(replicator.ErrSuperseded)},

@@ -50,6 +50,8 @@ func TestEveryErrorThatMeansSomethingHasItsExitCode(t *testing.T) {
 		{fsutil.ErrCorrupt, 7},
 		{&flinkmeta.FormatError{}, 7},
 		{lagError{}, 8},
+		{partialError{errSomeRefused}, 9},
+		{partialError{fmt.Errorf("then: %w", rpc.ErrUnavailable)}, 9},
 		{timeoutError{last: errors.New("x")}, 10},
 		{timeoutError{last: rpc.ErrUnavailable}, 10},
 		{replicator.ErrSuperseded, 11},

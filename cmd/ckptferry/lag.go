@@ -118,6 +118,7 @@ func lagOver(answer *ckptferryv1.GetReplicaLagResponse, limit time.Duration) []s
 	for _, job := range answer.GetJobs() {
 		name := job.GetRoute() + "/" + orDash(job.GetJob())
 		switch lag := job.GetTimeLag(); {
+		case job.GetState() == ckptferryv1.LagState_LAG_STATE_PROMOTED: // it goes on here
 		case lag == nil:
 			over = append(over, fmt.Sprintf("%s: unknown: %s: %s", name, lagStateName(job.GetState()), job.GetReason()))
 		case lag.AsDuration() > limit:

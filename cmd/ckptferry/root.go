@@ -38,7 +38,7 @@ replica's own files: Flink starts from it after the source is gone.
 PATH, SRC and DST are local paths, file:/… or hdfs://… URIs.
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not found, 4 file system or agent unreachable, or no leader (try
-again), 5 permission denied, 6 refused, 7 missing or different bytes, 8 lag over the limit or unknown, 10 a wait timed out, 11 superseded (Flink
+again), 5 permission denied, 6 refused, 7 missing or different bytes, 8 lag over the limit or unknown, 9 done in part, 10 a wait timed out, 11 superseded (Flink
 deleted the checkpoint meanwhile), 130 interrupted.`,
 		Version:       version,
 		SilenceUsage:  true,
@@ -63,6 +63,7 @@ deleted the checkpoint meanwhile), 130 interrupted.`,
 	root.AddCommand(a.exportCommand(), a.routeCommand(), a.statusCommand(), a.lagCommand(), a.raftCommand())
 	root.AddCommand(a.jobCommand(), a.replicaCommand(), a.transferCommand(), a.catalogCommand(), a.drillCommand())
 	root.AddCommand(a.migrateCommand())
+	root.AddCommand(a.failoverCommand(), a.failbackCommand(), a.auditCommand())
 	markArgs(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		var err error

@@ -63,6 +63,7 @@ func (a *app) printStatus(s *ckptferryv1.GetStatusResponse, drills []*ckptferryv
 	fmt.Fprintf(w, "agent\t%s in %s, version %s\n", s.GetAgent(), s.GetDatacenter(), orDash(s.GetVersion()))
 	fmt.Fprintf(w, "group\t%d voters, leader %s, this one is %s\n", len(s.GetVoters()), orNone(s.GetLeader()), s.GetRaftState())
 	now := s.GetRead().GetReadTime().AsTime()
+	printFences(w, s.GetFences())
 	err := errors.Join(
 		section(w, "export\tjobs\tpolled\tproblem", s.GetExports(), func(e *ckptferryv1.ExportStatus) []any {
 			polled := "-"
@@ -100,6 +101,20 @@ func copierCell(t *ckptferryv1.Transfer) string {
 		return orDash(t.GetAgent())
 	}
 	return t.GetAgent() + ", share " + t.GetShare()
+}
+
+// printFences says loudly what must not run here.
+func printFences(w *tabwriter.Writer, fences []*ckptferryv1.FencedExport) {
+	for _, f := range fences {
+		fmt.Fprintln(w)
+		for _, j := range f.GetJobs() {
+			fmt.Fprintf(w, "FENCED: job %s was promoted in %s at %s: it must not run here; `ckptferry failback plan` says how it comes back\n",
+				j.GetJob(), f.GetDatacenter(), timeCell(j.GetPromotedTime()))
+		}
+		for _, problem := range f.GetProblems() {
+			fmt.Fprintf(w, "DANGER: %s\n", problem)
+		}
+	}
 }
 
 // section prints rows under a head line after an empty one; nothing when there are none.

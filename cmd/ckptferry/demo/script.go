@@ -7,10 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ckptferry/ckptferry/flinkmeta"
-	"github.com/ckptferry/ckptferry/fsutil"
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
-	"github.com/ckptferry/ckptferry/replicator"
 )
 
 // script shows everything once, without anybody who looks on.
@@ -63,7 +60,12 @@ func (s *show) script(ctx context.Context) error {
 	}
 	s.printLag(lag)
 
-	s.say("5. The newest replicas, each byte of what is left compared with its manifest")
+	s.say("5. Failover: the jobs go on in %s, which asks nobody in %s", target, source)
+	if err := s.failover(ctx); err != nil {
+		return err
+	}
+
+	s.say("6. Their replicas, each byte of what is left compared with its manifest")
 	for _, j := range lag {
 		if err := s.verify(ctx, j.GetReplica()); err != nil {
 			return err
@@ -141,40 +143,5 @@ func (s *show) killLeader(ctx context.Context) error {
 		return err
 	}
 	s.say("agent %s leads %s, %s after that", now.ID, target, seconds(time.Since(died)))
-	return nil
-}
-
-// verify compares a replica with its manifest as `metadata verify` does, and says how Flink is started from it as
-// `restore-command` does.
-func (s *show) verify(ctx context.Context, replica string) error {
-	dir, err := fsutil.ParseURI(replica)
-	if err != nil {
-		return fmt.Errorf("verify replica %q: %w", replica, err)
-	}
-	report, err := replicator.Check(ctx, s.cfg.Stores, replicator.CheckRequest{Dir: dir})
-	if err != nil {
-		return fmt.Errorf("verify replica %s: %w", dir, err)
-	}
-	root, err := s.cfg.Stores.OpenRead(ctx, dir)
-	if err != nil {
-		return fmt.Errorf("open replica %s: %w", dir, err)
-	}
-	raw, err := replicator.ReadMetadata(ctx, root, ".")
-	if err != nil {
-		return fmt.Errorf("read replica %s: %w", dir, err)
-	}
-	meta, err := flinkmeta.Scan(raw)
-	if err != nil {
-		return fmt.Errorf("scan replica %s: %w", dir, err)
-	}
-	found, err := replicator.LookUp(ctx, s.cfg.Stores, replicator.LookupRequest{Dir: dir, Raw: raw})
-	if err != nil {
-		return fmt.Errorf("look up replica %s: %w", dir, err)
-	}
-	line, err := replicator.Start(replicator.StartRequest{Facts: replicator.FactsOf(meta), Path: found.Path})
-	if err != nil {
-		return fmt.Errorf("start Flink from %s: %w", dir, err)
-	}
-	s.say("  OK %s: %d files, %.0f KiB\n     Flink %s: %s YOUR-JOB.jar", dir, report.Files, float64(report.Bytes)/1024, line.Flink, line.Run)
 	return nil
 }

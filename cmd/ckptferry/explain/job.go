@@ -52,6 +52,8 @@ func (j Job) standing() string {
 		return name + " has no READY replica: nothing of it could be restored here."
 	case ckptferryv1.LagState_LAG_STATE_SOURCE_SILENT:
 		return fmt.Sprintf("Nobody knows how far %s is behind, since its source is silent: %s.", name, ready)
+	case ckptferryv1.LagState_LAG_STATE_PROMOTED:
+		return fmt.Sprintf("%s goes on in this datacenter, from chk-%d at %s.", name, l.GetReadyCheckpointId(), l.GetReplica())
 	}
 	return fmt.Sprintf("%s is in state %s, which this version of ckptferry does not know.", name, l.GetState())
 }
@@ -159,6 +161,8 @@ func (j Job) todo() string {
 		return "There is nothing to do."
 	case l.GetState() == ckptferryv1.LagState_LAG_STATE_SOURCE_SILENT:
 		return fmt.Sprintf("Ask `ckptferry status` in the source's datacenter; if that is lost, `ckptferry restore-command %s` says how the job is started here.", l.GetReplica())
+	case l.GetState() == ckptferryv1.LagState_LAG_STATE_PROMOTED:
+		return fmt.Sprintf("`ckptferry failover status %s` says who promoted it, when and why; `ckptferry failover abort %[1]s` has the route pull for it again.", l.GetJob())
 	case j.Problem != "":
 		return "Mend that first; everything else goes on by itself."
 	case len(j.Transfers) > 0:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator/agent"
+	"github.com/ckptferry/ckptferry/replicator/promote"
 )
 
 // Group is the agent's Raft group, as *raftstore.Store has it.
@@ -80,7 +81,7 @@ var (
 	jobCheckpoints = newFamily(gauge, "job_lag_checkpoints", "Checkpoints known at the source that are newer than the newest READY replica.", "route", "job")
 	jobBytes       = newFamily(gauge, "job_lag_bytes", "Bytes of the newest checkpoint that is not READY; an upper bound, shared files may be there already.", "route", "job")
 	jobRPO         = newFamily(gauge, "job_rpo_seconds", "Age of the newest READY replica's checkpoint: the work that would be lost with the source now.", "route", "job")
-	jobState       = newFamily(gauge, "job_lag_state", "1 for the state that the job is in: caught_up, behind, no_replica or source_silent.", "route", "job", "state")
+	jobState       = newFamily(gauge, "job_lag_state", "1 for the state that the job is in: caught_up, behind, no_replica, source_silent or promoted.", "route", "job", "state")
 
 	routeContact   = newFamily(gauge, "route_source_last_contact_timestamp_seconds", "When the route's source last said what it has, in Unix time; 0 before the first time.", "route", "source")
 	routeJobs      = newFamily(gauge, "route_jobs", "Jobs that are known of the route's source.", "route")
@@ -96,6 +97,9 @@ var (
 	exportDuration = newFamily(gauge, "export_poll_duration_seconds", "How long the leader's last look at an export took.", "export")
 	exportProblem  = newFamily(gauge, "export_problem", "1 while the leader can't look at an export, or not at all of it.", "export")
 
+	fencedJobs    = newFamily(gauge, "fenced_jobs", "Jobs of an export that another datacenter has promoted: they must not run here.", "export", "datacenter")
+	fencedRunning = newFamily(gauge, "fenced_jobs_running", "Fenced jobs of which a checkpoint was completed here after the promotion: two lives of one job.", "export", "datacenter")
+
 	raftLeader      = newFamily(gauge, "raft_is_leader", "1 while this agent leads its group.")
 	raftLeaderKnown = newFamily(gauge, "raft_leader_known", "1 while this agent knows a leader of its group.")
 	raftTerm        = newFamily(gauge, "raft_term", "The Raft term that this agent is in. It grows with each election.")
@@ -105,6 +109,7 @@ var (
 // stateNames are the states of job_lag_state.
 var stateNames = map[agent.LagState]string{
 	agent.CaughtUp: "caught_up", agent.Behind: "behind", agent.NoReplica: "no_replica", agent.SourceSilent: "source_silent",
+	agent.Promoted: "promoted",
 }
 
 // statusNames are the statuses of route_replicas.
@@ -128,6 +133,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s.routes()
 	s.exports()
 	s.drills()
+	s.fences()
 	s.storage()
 	s.raft()
 }
@@ -211,6 +217,22 @@ func (s *scrape) exports() {
 		s.tell(exportPolled, unix(e.PolledAt), e.Export)
 		s.tell(exportDuration, e.Took.Seconds(), e.Export)
 		s.tell(exportProblem, truth(e.Problem != ""), e.Export)
+	}
+}
+
+// fences tells zeros too, once there was a fence: an alert that ends must see the end.
+func (s *scrape) fences() {
+	type of struct{ export, datacenter string }
+	fenced, running := map[of]int{}, map[of]int{}
+	for f := range s.view.Fences() {
+		fenced[of{f.Export, f.Datacenter}] += 0
+	}
+	for _, f := range promote.FencedHere(s.view) {
+		fenced[of{f.Export, f.Datacenter}], running[of{f.Export, f.Datacenter}] = len(f.Jobs), len(f.Running)
+	}
+	for of, n := range fenced {
+		s.tell(fencedJobs, float64(n), of.export, of.datacenter)
+		s.tell(fencedRunning, float64(running[of]), of.export, of.datacenter)
 	}
 }
 

@@ -132,23 +132,25 @@ ckptferry_job_lag_seconds{job="orders",route="prod"} 20
 # HELP ckptferry_job_rpo_seconds Age of the newest READY replica's checkpoint: the work that would be lost with the source now.
 # TYPE ckptferry_job_rpo_seconds gauge
 ckptferry_job_rpo_seconds{job="orders",route="prod"} 30
-# HELP ckptferry_job_lag_state 1 for the state that the job is in: caught_up, behind, no_replica or source_silent.
+# HELP ckptferry_job_lag_state 1 for the state that the job is in: caught_up, behind, no_replica, source_silent or promoted.
 # TYPE ckptferry_job_lag_state gauge
 ckptferry_job_lag_state{job="orders",route="prod",state="behind"} 1
 ckptferry_job_lag_state{job="orders",route="prod",state="caught_up"} 0
 ckptferry_job_lag_state{job="orders",route="prod",state="no_replica"} 0
+ckptferry_job_lag_state{job="orders",route="prod",state="promoted"} 0
 ckptferry_job_lag_state{job="orders",route="prod",state="source_silent"} 0
 ckptferry_job_lag_state{job="pay",route="prod",state="behind"} 0
 ckptferry_job_lag_state{job="pay",route="prod",state="caught_up"} 0
 ckptferry_job_lag_state{job="pay",route="prod",state="no_replica"} 1
+ckptferry_job_lag_state{job="pay",route="prod",state="promoted"} 0
 ckptferry_job_lag_state{job="pay",route="prod",state="source_silent"} 0
 `, "ckptferry_job_lag_bytes", "ckptferry_job_lag_checkpoints", "ckptferry_job_lag_seconds", "ckptferry_job_rpo_seconds", "ckptferry_job_lag_state")
 
 		if err := f.route("pay"); err != nil {
 			f.t.Fatal(err)
 		}
-		if n, err := testutil.GatherAndCount(registry(f.cfg, newLeaderChanges()), "ckptferry_job_lag_state"); n != 4 || err != nil {
-			f.t.Errorf("%d series of lag states (%v) after pay has left the route, want the 4 of orders", n, err)
+		if n, err := testutil.GatherAndCount(registry(f.cfg, newLeaderChanges()), "ckptferry_job_lag_state"); n != 5 || err != nil {
+			f.t.Errorf("%d series of lag states (%v) after pay has left the route, want the 5 of orders", n, err)
 		}
 	})
 }

@@ -35,6 +35,7 @@ func TestEveryAlertAsksForWhatIsTold(t *testing.T) {
 		f.agent.status.Exports = []agent.ExportStatus{{Export: "mine"}}
 		f.cfg.Stages.CopyEnded(agent.Copy{Route: "prod", Result: agent.CopyReady, Reason: agent.ReasonNone, Times: agent.CopyTimes{Completed: time.Unix(1, 0), Heard: time.Unix(2, 0), Ended: time.Unix(3, 0)}})
 		f.drilled("prod", "orders", 1, true)
+		f.fenced("orders", false)
 		f.cfg.Keeper = kept{{Route: "prod"}}
 		families, err := registry(f.cfg, newLeaderChanges()).Gather()
 		if err != nil {
