@@ -35,6 +35,7 @@ func sections() []section {
 		{"retention", measureRetention},
 		{"hdfs", measureHDFS},
 		{"agents", measureAgents},
+		{"failover", measureFailover},
 	}
 }
 
@@ -81,7 +82,7 @@ type bench struct {
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := flags.String("only", "", "measure these sections alone: metadata,local,delta,memory,retention,hdfs,agents")
+	only := flags.String("only", "", "measure these sections alone: metadata,local,delta,memory,retention,hdfs,agents,failover")
 	agents := flags.String("agents", "", "of section agents, measure these parts alone: latency,large,wan,jobs,memory")
 	latencies := flags.Int("latencies", 100, "how many checkpoints agents,latency takes")
 	loadFor := flags.Duration("load-for", time.Minute, "how long agents,jobs lets checkpoints come")
