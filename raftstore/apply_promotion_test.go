@@ -280,7 +280,7 @@ func TestFences(t *testing.T) {
 }
 
 func TestFailbackLiftsTheFenceThatItAnswers(t *testing.T) {
-	s := stateAfter(t, twoReady().then(fenceJobs("dc1", fenced(1, 0)), fenceJobs("dc3", fenced(1, 0)), promote(NoClaim, promoteItem(5, fence(0, 1))))...)
+	s := stateAfter(t, twoReady().then(fenceJobs("dc1", fenced(1, -1000)), promote(NoClaim, promoteItem(5, fence(0, 1))), fenceJobs("dc3", fenced(1, 0)))...)
 	v := viewOf(s)
 	var standing []string
 	for f := range v.Fences() {
@@ -295,7 +295,7 @@ func TestFailbackLiftsTheFenceThatItAnswers(t *testing.T) {
 		t.Errorf("promotion is %+v", p)
 	}
 	// What the target says again, late, neither fences nor fails back.
-	if err := s.apply(at(fenceJobs("dc1", fenced(1, 0)), 200)); err != nil {
+	if err := s.apply(at(fenceJobs("dc1", fenced(1, -1000)), 200)); err != nil {
 		t.Fatal(err)
 	}
 	if f, _ := viewOf(s).Fence("prod", "dc1", "orders"); !f.Lifted {
@@ -409,5 +409,38 @@ func BenchmarkPromoteTenThousandJobs(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// What another datacenter has promoted goes on there: only what it has made of the job since, or force, starts it here.
+func TestWhatIsPromotedElsewhereNeedsForce(t *testing.T) {
+	over := fenced(1, 1000)
+	over.Lifted = true
+	for what, tc := range map[string]struct {
+		fence *raftv1.Command
+		want  error
+	}{
+		"by the source, and the replica is of the time since": {fenceJobs("dc1", fenced(1, -1000)), nil},
+		"by the source, after the replica was completed":      {fenceJobs("dc1", fenced(1, 1000)), ErrForeignPromotion},
+		"by somebody else":                   {fenceJobs("dc3", fenced(1, -1000)), ErrForeignPromotion},
+		"by somebody else, and that is over": {fenceJobs("dc3", over), nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := stateAfter(t, twoReady().then(tc.fence)...)
+			c := promote(NoClaim, promoteItem(5, fence(0, 1)))
+			if err := s.apply(at(c, 100)); !errors.Is(err, tc.want) {
+				t.Fatalf("promoted: %v, want %v", err, tc.want)
+			}
+			if tc.want == nil {
+				return
+			}
+			c.GetPromoteJobs().Force = true
+			if err := s.apply(at(c, 100)); err != nil {
+				t.Fatal(err)
+			}
+			if p, _ := viewOf(s).Promotion("prod", "orders"); !p.Forced || viewOf(s).Audit(0, 1)[0].Action != AuditForce {
+				t.Errorf("forced, and the promotion is %+v", p)
+			}
+		})
 	}
 }

@@ -15,7 +15,7 @@ func everything(t *testing.T) State {
 	f := fence(0, 1)
 	return stateAfter(t, twoReady().then(
 		plan(6, f), startCopy(6, f), assign(6, f, "a2", "a3"), endShard(6, f, "a2", true), drill(5, true, 3), drill(5, false, 4),
-		fenceJobs("dc1", fenced(1, 0)), promote(Claim, promoteItem(5, f)), acknowledge(fenced(1, 0)),
+		fenceJobs("dc1", fenced(1, -1000)), promote(Claim, promoteItem(5, f)), acknowledge(fenced(1, 0)),
 		putMigration("move", MigrationRunning), putMigrationJobs("move", migrationJob("orders", MigrationJobWaiting), migrationJob("pay", MigrationJobFailed)),
 		sweep(true), audited("looked"), putRoute(changed(routeProd(), func(r *Route) { r.Name = "gone" })), removeRoute("gone"),
 	)...)
