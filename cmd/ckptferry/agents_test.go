@@ -209,6 +209,7 @@ routes:
 	}
 	mustFerry(t, 0, "raft", "status", "--endpoint", "127.0.0.1:1,"+target.api)
 	askAround(t, target, replicas)
+	drillAround(t, target, replicas)
 
 	// The same agent a second time, and another one on its data, are refused.
 	mustFerry(t, 6, "agent", "run", "--config", targetConfig)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/units"
 	"github.com/ckptferry/ckptferry/fsutil"
@@ -14,6 +16,7 @@ import (
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator"
 	"github.com/ckptferry/ckptferry/replicator/drill"
+	"github.com/ckptferry/ckptferry/rpc"
 )
 
 // drillUsual is how long a drill's command may take where nothing is said.
@@ -150,6 +153,7 @@ func (a *app) printDrill(d raftstore.Drill) error {
 
 // drillAPI is what drills ask of an agent.
 type drillAPI interface {
+	PlanFailover(ctx context.Context, req *ckptferryv1.PlanFailoverRequest) (rpc.FailoverPlan, error)
 	PinReplica(ctx context.Context, req *ckptferryv1.PinReplicaRequest) (*ckptferryv1.PinReplicaResponse, error)
 	RecordDrill(ctx context.Context, req *ckptferryv1.RecordDrillRequest) error
 	Drills(ctx context.Context, req *ckptferryv1.ListDrillsRequest) (*ckptferryv1.ListDrillsResponse, error)
@@ -160,25 +164,55 @@ type drillRecord struct{ client clientFlags }
 
 var _ drill.Group = drillRecord{}
 
-// choose asks for the job's replicas.
+// choose asks which replica a failover would go on from, as a plan says it.
 func (g drillRecord) choose(ctx context.Context, a *app, job, route string) (raftstore.Replica, error) {
-	var all *ckptferryv1.ListReplicasResponse
+	var (
+		plan rpc.FailoverPlan
+		all  *ckptferryv1.ListReplicasResponse
+	)
 	err := g.client.ask(ctx, func(ctx context.Context, agent api) (err error) {
+		// A job's name may have what a pattern reads otherwise.
+		quoted := strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(job)
+		if plan, err = agent.PlanFailover(ctx, &ckptferryv1.PlanFailoverRequest{Jobs: []string{quoted}, Route: route}); err != nil {
+			return err
+		}
 		all, err = allReplicas(ctx, agent, &ckptferryv1.ListReplicasRequest{Job: job, Route: route, PageSize: replicaPage})
 		return err
 	})
 	if err != nil {
 		return raftstore.Replica{}, err
 	}
-	a.noteFreshness(all.GetRead())
-	if len(all.GetReplicas()) == 0 {
-		return raftstore.Replica{}, fmt.Errorf("a replica of job %s: %w: `ckptferry job list` lists the jobs that are", job, errNotKnown)
+	a.noteFreshness(plan.Read)
+	item, err := drilledItem(job, plan.Items)
+	if err != nil {
+		return raftstore.Replica{}, err
 	}
-	var replicas []raftstore.Replica
 	for _, r := range all.GetReplicas() {
-		replicas = append(replicas, raftstore.ReplicaOf(r))
+		if proto.Equal(r.GetKey(), item.GetKey()) {
+			return raftstore.ReplicaOf(r), nil
+		}
 	}
-	return drill.Choose(job, replicas)
+	return raftstore.Replica{}, fmt.Errorf("%w: replica %s went away while it was asked about: run the drill again", replicator.ErrRefused, item.GetReplica())
+}
+
+// drilledItem is the one route of a plan that has something to go on from.
+func drilledItem(job string, items []*ckptferryv1.FailoverItem) (*ckptferryv1.FailoverItem, error) {
+	var routes, why []string
+	var chosen *ckptferryv1.FailoverItem
+	for _, i := range items {
+		if i.GetKey() == nil {
+			why = append(why, fmt.Sprintf("on route %s %s", i.GetRoute(), i.GetBlocked()))
+			continue
+		}
+		routes, chosen = append(routes, i.GetRoute()), i
+	}
+	switch len(routes) {
+	case 0:
+		return nil, fmt.Errorf("%w: there is nothing to drill job %s with: %s", replicator.ErrRefused, job, strings.Join(why, "; "))
+	case 1:
+		return chosen, nil
+	}
+	return nil, usageError{fmt.Errorf("routes %s have replicas of job %s: say which one with --route", strings.Join(routes, " and "), job)}
 }
 
 // Pin implements drill.Group.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -43,7 +44,8 @@ func (c Command) Start(ctx context.Context, s Sandbox) (Started, error) {
 	var out, errs tail
 	cmd := exec.CommandContext(timed, "sh", "-c", c.Line)
 	cmd.Env = append(os.Environ(), c.environment(s)...)
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, orDiscard(c.Stderr)), io.MultiWriter(&errs, orDiscard(c.Stderr))
+	shown := &oneAtATime{to: orDiscard(c.Stderr)}
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, shown), io.MultiWriter(&errs, shown)
 	// A group of its own: at a terminal Ctrl-C reaches the drill alone, which then ends the command in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
@@ -90,6 +92,19 @@ func (c Command) environment(s Sandbox) []string {
 		"CKPTFERRY_LEVEL=" + strconv.Itoa(s.Level),
 		"CKPTFERRY_TIMEOUT=" + strconv.Itoa(int(c.Timeout/time.Second)),
 	}
+}
+
+// oneAtATime lets the command's two streams write to one place.
+type oneAtATime struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+// Write implements io.Writer.
+func (w *oneAtATime) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(p)
 }
 
 func orDiscard(w io.Writer) io.Writer {

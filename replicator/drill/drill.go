@@ -54,7 +54,8 @@ type Started struct {
 
 // Request is one drill.
 type Request struct {
-	Replica raftstore.Replica // of Choose
+	// Replica is what a failover of the job would go on from now.
+	Replica raftstore.Replica
 	Level   int
 	// Starter is for level 2 and above.
 	Starter Starter
@@ -76,6 +77,10 @@ func (r Request) check() error {
 		return fmt.Errorf("level %d starts Flink: say by which command", r.Level)
 	case r.Level == LevelBytes && r.Scratch != (fsutil.URI{}):
 		return fmt.Errorf("level %d only reads the replica: there is nothing to copy it for", r.Level)
+	case !raftstore.Offerable(r.Replica):
+		return fmt.Errorf("%w: replica %s is %s (at risk: %t): no failover would go on from it", replicator.ErrRefused, r.Replica.URI, r.Replica.Status, r.Replica.AtRisk)
+	case r.Replica.Claimed:
+		return fmt.Errorf("%w: replica %s was promoted with CLAIM: its files are Flink's, which may change them at any time", replicator.ErrRefused, r.Replica.URI)
 	}
 	return nil
 }

@@ -237,44 +237,27 @@ func TestWhatIsNoResultIsNotOnRecord(t *testing.T) {
 
 func TestRequestsThatCanNotBe(t *testing.T) {
 	w := newWorld(t, plain)
+	changes := map[string]func(*raftstore.Replica){
+		"not READY": func(r *raftstore.Replica) { r.Status = raftstore.StatusQuarantined },
+		"at risk":   func(r *raftstore.Replica) { r.AtRisk = true },
+		"claimed":   func(r *raftstore.Replica) { r.Claimed = true },
+	}
 	nothing := starter(func(context.Context, Sandbox) (Started, error) { return Started{}, nil })
 	for name, req := range map[string]Request{
 		"level 0":                  {Level: 0, Starter: nothing},
 		"level 4":                  {Level: 4, Starter: nothing},
 		"no command":               {Level: LevelRunning},
 		"a copy that nobody needs": {Level: LevelBytes, Scratch: uri(t, "/scratch")},
+		"not READY":                {Level: LevelBytes},
+		"at risk":                  {Level: LevelBytes},
+		"claimed":                  {Level: LevelBytes},
 	} {
 		req.Replica = w.replica
+		if change := changes[name]; change != nil {
+			change(&req.Replica)
+		}
 		if _, err := Run(t.Context(), w.stores, w.group, req); err == nil || len(w.group.asked) > 0 {
 			t.Errorf("%s: Run = %v, the group was asked to %v", name, err, w.group.asked)
-		}
-	}
-}
-
-func TestChooseTakesWhatAFailoverWould(t *testing.T) {
-	replica := func(route string, id int64, change func(*raftstore.Replica)) raftstore.Replica {
-		r := raftstore.Replica{Key: raftstore.Key{Route: route, CheckpointID: id}, Status: raftstore.StatusReady}
-		if change != nil {
-			change(&r)
-		}
-		return r
-	}
-	copying := func(r *raftstore.Replica) { r.Status = raftstore.StatusCopying }
-	atRisk := func(r *raftstore.Replica) { r.AtRisk = true }
-	claimed := func(r *raftstore.Replica) { r.Claimed = true }
-	for name, tc := range map[string]struct {
-		replicas []raftstore.Replica
-		want     int64 // 0: refused
-	}{
-		"the newest that is READY":       {[]raftstore.Replica{replica("a", 9, copying), replica("a", 8, nil), replica("a", 7, nil)}, 8},
-		"none at risk, none of Flink's":  {[]raftstore.Replica{replica("a", 9, claimed), replica("a", 8, atRisk)}, 0},
-		"nothing":                        {nil, 0},
-		"two routes":                     {[]raftstore.Replica{replica("a", 9, nil), replica("b", 9, nil)}, 0},
-		"two routes, one has none READY": {[]raftstore.Replica{replica("a", 9, copying), replica("b", 8, nil)}, 8},
-	} {
-		got, err := Choose("orders", tc.replicas)
-		if got := got.Key.CheckpointID; tc.want != 0 && (err != nil || got != tc.want) || tc.want == 0 && !errors.Is(err, replicator.ErrRefused) {
-			t.Errorf("%s: Choose = %d, %v; want %d", name, got, err, tc.want)
 		}
 	}
 }
