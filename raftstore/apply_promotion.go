@@ -111,7 +111,7 @@ func (s State) promotedSince(r Replica) (FencedJob, bool) {
 					break
 				}
 				f, fenced := s.Fences.get(fenceKey{export, key.Datacenter, r.Job})
-				if fenced && !f.Lifted && !(key.Datacenter == route.FromDC && r.CompletedAt.After(f.PromotedAt)) {
+				if fenced && !f.Lifted && (key.Datacenter != route.FromDC || !r.CompletedAt.After(f.PromotedAt)) {
 					return f, true
 				}
 				dc, more = key.Datacenter+"\x00", true // the next string that there is

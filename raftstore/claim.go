@@ -41,7 +41,7 @@ func (s *State) recoverClaims(lost []Replica) {
 			case other.Claimed && !r.Claimed && !r.AtRisk:
 				r.AtRisk = true
 				risk = append(risk, r)
-			case r.Claimed && sharesFiles(r, other) && Offerable(other) && !other.Claimed && !(active && p.Key == other.Key):
+			case r.Claimed && sharesFiles(r, other) && Offerable(other) && !other.Claimed && (!active || p.Key != other.Key):
 				other.AtRisk = true
 				risk = append(risk, other)
 			}

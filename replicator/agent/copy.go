@@ -54,7 +54,6 @@ type copying struct {
 	want want
 	tr   *transfer
 	log  *slog.Logger
-	uri  string
 }
 
 // begin finds out what is to be copied from where. An error is the end of it.

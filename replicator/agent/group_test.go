@@ -449,7 +449,7 @@ func TestAPausedRouteStopsTheCopiesOfAllAgents(t *testing.T) {
 
 // Nobody works on it, and nobody will: it must not stay in the way of removing the route.
 func TestWhatADeadAgentLeavesOfAPausedRouteIsClosed(t *testing.T) {
-	inTrio(t, nil, func(t *testing.T, g *trio) {
+	inTrio(t, nil, func(_ *testing.T, g *trio) {
 		open := g.nodes["b"].gate.close()
 		defer open()
 		g.chk(1)
