@@ -322,6 +322,19 @@ func (w *day) failsOverWithClaim(t *testing.T, job *runningJob) {
 	t.Logf("prune: %s", out)
 	// What Flink's own checkpoints still need of the replica is there.
 	w.restores(t, flinklab.RestoreOptions{Path: after.Newest().Path, Mode: claim, Dir: place{w.b, "/running/pay-again"}.uri(), Ledger: after})
+	// A Flink that keeps one checkpoint alone deletes of the replica what is its own now: that is no rot.
+	w.restores(t, flinklab.RestoreOptions{Path: item.Replica, Mode: claim, Dir: place{w.b, "/running/pay-last"}.uri(), Ledger: job.ledger(), Args: []string{"--retained", "1"}})
+	if code, out := exitOf(t, "metadata", "verify", item.Replica); code != 7 && code != 3 { // of its files, or _metadata itself
+		t.Errorf("metadata verify of a replica that Flink has taken apart: exit code %d\n%s", code, out)
+	}
+	if out, err = w.d.target.ask(t.Context(), "replica", "scrub"); err != nil {
+		t.Errorf("scrub: %v\n%s", err, out)
+	}
+	for _, r := range w.replicas(t, w.d.target) {
+		if r.Job == "pay" && r.Status == "REPLICA_STATUS_QUARANTINED" {
+			t.Errorf("%s is %s", r.URI, r.Status)
+		}
+	}
 }
 
 // failsBack brings the job's new checkpoints to the first datacenter, which is back, and has it go on there.
@@ -391,6 +404,11 @@ func (w *day) rebuilds(t *testing.T, stock flinklab.Ledger) {
 		t.Fatal(err)
 	}
 	t.Logf("catalog rebuild took %s:\n%s", time.Since(began).Round(time.Millisecond), out)
+	for _, r := range w.replicas(t, w.d.target) {
+		if r.Job == "pay" && r.Status == statusReady {
+			t.Errorf("Flink has taken it apart, and it is on record as READY: %s", r.URI)
+		}
+	}
 	item, took := w.promote(t, w.d.target, "failover", "stock", "--flink", "2.3")
 	if !strings.HasSuffix(item.Replica, fmt.Sprintf("/chk-%d", stock.Newest().ID)) {
 		t.Errorf("goes on from %s; want the newest, chk-%d", item.Replica, stock.Newest().ID)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,6 +47,8 @@ func drillAround(t *testing.T, target *process, replicas string) {
 		}
 	}
 
+	interruptedDrill(t, target)
+
 	// A byte that is changed, and changed back.
 	files, err := filepath.Glob(filepath.Join(replicas, fixtureID, "shared", "*"))
 	if err != nil || len(files) == 0 {
@@ -76,5 +80,48 @@ func drillAround(t *testing.T, target *process, replicas string) {
 	_ = res.Body.Close()
 	if want := `ckptferry_drill_age_seconds{job="` + fixtureJob + `",level="1",route="prod"}`; err != nil || !strings.Contains(string(body), want) {
 		t.Errorf("metrics: %v; want %s", err, want)
+	}
+}
+
+// interruptedDrill: Ctrl-C in the middle of a start lets the command clean up, and leaves nothing pinned and nothing on record.
+func interruptedDrill(t *testing.T, target *process) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(self)
+	cmd.Args = []string{"ckptferry", "drill", fixtureJob, "--level", "2", "--endpoint", target.api, "--command", `trap 'touch "$DIR/clean"; exit 1' TERM; touch "$DIR/began"; sleep 60 & wait`}
+	cmd.Env = append(os.Environ(), "DIR="+dir)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	until(t, "Flink to be started", func() (bool, string) {
+		_, err := os.Stat(filepath.Join(dir, "began"))
+		return err == nil, ""
+	})
+	if out := mustFerry(t, 0, "replica", "list", fixtureJob, "--endpoint", target.api); !strings.Contains(out, "READY,pinned") {
+		t.Errorf("while it is drilled: %s", out)
+	}
+	before := mustFerry(t, 0, "drill", "list", "-o", "json", "--endpoint", target.api)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // how it ended is asked of its state
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
+		t.Errorf("interrupted, and exit code %d\n%s", code, out.String())
+	}
+	if _, err := os.Stat(filepath.Join(dir, "clean")); err != nil {
+		t.Errorf("the command did not clean up: %v", err)
+	}
+	if out := mustFerry(t, 0, "replica", "list", fixtureJob, "--endpoint", target.api); strings.Contains(out, "pinned") {
+		t.Errorf("after it was interrupted: %s", out)
+	}
+	if after := mustFerry(t, 0, "drill", "list", "-o", "json", "--endpoint", target.api); after != before {
+		t.Errorf("an interrupted drill is on record: %s", after)
 	}
 }
