@@ -186,7 +186,8 @@ func (s *State) markReady(at time.Time, c *raftv1.MarkReady) error {
 	r.Status, r.ReadyAt, r.Warnings = StatusReady, at, slices.Clone(c.GetWarnings())
 	r.ManifestCRC, r.Files, r.Bytes, r.URI = c.GetManifestCrc32C(), c.GetFileCount(), c.GetTotalBytes(), cmp.Or(c.GetUri(), r.URI)
 	r.Facts = FactsOf(c.GetFacts())
-	if claimed, ok := s.claimedBeside(r); ok {
+	r.AtRisk = c.GetAtRisk() // with a warning that says why
+	if claimed, ok := s.claimedBeside(r); ok && !r.AtRisk {
 		r.AtRisk, r.Warnings = true, append(r.Warnings, atRiskBeside(claimed))
 	}
 	s.put(r)

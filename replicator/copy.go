@@ -162,7 +162,7 @@ func (c *copier) asRecorded(ctx context.Context, i int) (bool, error) {
 		c.known[i].crc = k.journal.crc
 		return true, nil
 	}
-	if k.replica != "" && c.plan.req.Verify == VerifyCopied {
+	if k.replica != "" && k.claimed == "" && c.plan.req.Verify == VerifyCopied {
 		return true, nil
 	}
 	buf := c.buffers.get()
@@ -280,7 +280,7 @@ func (c *copier) compare(ctx context.Context, cp *fileCopy, buf []byte) error {
 // mayReplace refuses to put other bytes in the place of those that a READY replica needs.
 func (c *copier) mayReplace(ctx context.Context, i int, crc CRC, buf []byte) error {
 	f, k := &c.plan.files[i], c.known[i]
-	replica := k.replica
+	replica := cmp.Or(k.replica, k.claimed)
 	if replica == "" && k.unsure != "" {
 		fi, err := c.dst.Stat(ctx, f.target)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -26,6 +26,8 @@ type known struct {
 	journal journaled
 	// unsure is a READY replica that may need the file: its manifest can't be read.
 	unsure string
+	// claimed is a replica that needs the file and is Flink's, which may delete the file: it vouches for nothing.
+	claimed string
 }
 
 // journaled is what the journals of this very checkpoint say of a file: that it was read back, with this digest. Records
@@ -41,7 +43,7 @@ func (j journaled) and(crc CRC) journaled {
 
 // trusted says whether a journal vouches for the file, and no READY replica says otherwise.
 func (k known) trusted(f *planFile) bool {
-	return k.journal.there && !k.journal.differs && k.unsure == "" && (k.replica == "" || k.bytes == f.bytes && k.crc == k.journal.crc)
+	return k.journal.there && !k.journal.differs && k.unsure == "" && k.claimed == "" && (k.replica == "" || k.bytes == f.bytes && k.crc == k.journal.crc)
 }
 
 // take is what a record says about a file of the plan.
@@ -52,7 +54,7 @@ func (f *planFile) take(r ManifestFile) known {
 }
 
 // knownFiles looks up each file of the plan in the manifests and journals at the target. A manifest that can't be
-// read is passed over with a warning: what it vouched for is copied again, or compared.
+// read is passed over with a warning: what it vouched for is copied again, or compared. What Flink claimed vouches for nothing.
 func knownFiles(ctx context.Context, dst fsutil.ReadFS, p *plan) (found []known, warnings []string, err error) {
 	found = make([]known, len(p.files))
 	index := make(map[string]int, len(p.files))
@@ -84,11 +86,16 @@ func knownFiles(ctx context.Context, dst fsutil.ReadFS, p *plan) (found []known,
 	if err != nil {
 		return nil, nil, err
 	}
+	claims, err := readClaims(ctx, dst)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, replica := range manifests {
 		ready, err := exists(ctx, dst, path.Join(replica, metadataName))
 		if err != nil {
 			return nil, nil, err
 		}
+		claimed := claims.marked[replica]
 		type record struct {
 			i int
 			known
@@ -104,7 +111,7 @@ func knownFiles(ctx context.Context, dst fsutil.ReadFS, p *plan) (found []known,
 		case errors.Is(err, errManifest):
 			warnings = append(warnings, fmt.Sprintf("%v; what only it vouches for is copied again", err))
 			for i := range found {
-				if ready {
+				if ready || claimed {
 					found[i].unsure = replica
 				}
 			}
@@ -112,12 +119,15 @@ func knownFiles(ctx context.Context, dst fsutil.ReadFS, p *plan) (found []known,
 			return nil, nil, err
 		case err == nil:
 			for _, r := range records {
-				if ready {
+				if claimed { // the file is looked at whoever vouches for it, and what Flink has is not replaced
+					found[r.i].claimed = replica
+				}
+				if ready && !claimed {
 					r.replica = replica
-				} else if found[r.i].replica != "" {
+				} else if found[r.i].replica != "" || !claimed && found[r.i].claimed != "" {
 					continue
 				}
-				r.unsure, r.journal = found[r.i].unsure, found[r.i].journal
+				r.unsure, r.claimed, r.journal = found[r.i].unsure, found[r.i].claimed, found[r.i].journal
 				found[r.i] = r.known
 			}
 		}

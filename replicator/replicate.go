@@ -38,6 +38,7 @@ func Replicate(ctx context.Context, opener Opener, req Request) (Result, error) 
 	case err == nil:
 		res.Status = StatusReady
 		res.ManifestCRC, res.ManifestFiles, res.ManifestBytes = r.manifest, len(r.plan.files), r.plan.bytes
+		res.AtRisk = r.atRisk
 		req.Meter.enter(PhaseDone)
 	case errors.Is(err, ErrSuperseded):
 		res.Status = StatusSuperseded
@@ -91,6 +92,7 @@ type run struct {
 	mine      []int   // of plan.files, those that this run brings
 	published bool    // the target has this very replica's _metadata already
 	manifest  CRC     // of the READY replica's manifest
+	atRisk    string
 }
 
 // prepare plans, holds the rules about where ckptferry may write, and looks what the target has. It writes nothing.
@@ -155,15 +157,31 @@ func (r *run) do(ctx context.Context) error {
 	}
 	err = retrying(ctx, meter, func(int) error {
 		r.manifest, _, err = readBack(ctx, r.dst, own("manifest", name, ".jsonl"), make([]byte, ownBufferBytes))
+		if err == nil {
+			r.atRisk, err = r.risk(ctx)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	if r.atRisk != "" {
+		r.plan.warnings = append([]string{r.atRisk}, r.plan.warnings...) // of many only the first ones are kept on record
+	}
 	// The manifest vouches for the files from here on. A journal that stays is only read in vain.
 	_ = removeTree(ctx, r.dst, own("journal", name, ""))
 	_ = a.removeStaleJournals(ctx, name)
 	return nil
+}
+
+// risk says why Flink may delete files of the replica. It is asked last: who claims a replica marks it first, and fences out
+// with the promotion whoever copies for the job.
+func (r *run) risk(ctx context.Context) (string, error) {
+	c, err := readClaims(ctx, r.dst)
+	if err != nil {
+		return "", err
+	}
+	return c.atRisk(ctx, r.plan.layout.name(), append([]string{r.plan.layout.top()}, r.plan.borrows()...))
 }
 
 func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {
@@ -259,7 +277,7 @@ func (r *run) hideExclusive(ctx context.Context, a *attempt) {
 		return
 	}
 	for i, f := range r.plan.files {
-		if k := now[i]; strings.Contains("/"+f.target, "/"+name+"/") && k.replica == "" && k.unsure == "" {
+		if k := now[i]; strings.Contains("/"+f.target, "/"+name+"/") && k.replica == "" && k.unsure == "" && k.claimed == "" {
 			_ = r.dst.Remove(ctx, f.target) // a leftover is not visible as a replica
 		}
 	}

@@ -35,6 +35,7 @@ type Surveyed struct {
 	Bytes    int64
 	Facts    RestoreFacts
 	Problem  string // why Flink can't be trusted to restore from it; empty when it is whole
+	Standing        // what marks on the storage say: whether Flink owns it, or may delete its files
 }
 
 // Job is what an operator calls its job; sure is false where the manifest doesn't say: then it is the JobID, or the
@@ -80,6 +81,10 @@ func Survey(ctx context.Context, opener Opener, req SurveyRequest, each func(Sur
 	if err != nil {
 		return fmt.Errorf("open %s: %w", req.Root, err)
 	}
+	claims, err := readClaims(ctx, root)
+	if err != nil {
+		return fmt.Errorf("look what below %s was claimed: %w", req.Root, err)
+	}
 	const suffix = ".jsonl"
 	base := path.Join(ownDir, "manifest")
 	return walkFiles(ctx, root, base, func(name string) error {
@@ -87,7 +92,7 @@ func Survey(ctx context.Context, opener Opener, req SurveyRequest, each func(Sur
 		if !ok || validReplica(replica) != nil {
 			return nil
 		}
-		s, err := surveyOne(ctx, opener, root, surveying{req, replica})
+		s, err := surveyOne(ctx, opener, root, surveying{req, replica, claims})
 		if err != nil {
 			return err
 		}
@@ -98,16 +103,19 @@ func Survey(ctx context.Context, opener Opener, req SurveyRequest, each func(Sur
 type surveying struct {
 	SurveyRequest
 	replica string
+	claims  *claims
 }
 
 func surveyOne(ctx context.Context, opener Opener, root fsutil.ReadFS, req surveying) (Surveyed, error) {
 	s := Surveyed{Replica: req.replica, Dir: req.Root.Join(req.replica)}
+	tops := map[string]bool{Top(req.replica): true}
 	crc, _, err := readBack(ctx, root, own("manifest", req.replica, ".jsonl"), make([]byte, ownBufferBytes))
 	if err == nil {
 		s.Manifest = crc
 		s.Header, err = readManifest(ctx, root, req.replica, func(f ManifestFile) error {
 			s.Files++
 			s.Bytes += f.Bytes
+			tops[Top(f.Name)] = true
 			return nil
 		})
 	}
@@ -125,7 +133,11 @@ func surveyOne(ctx context.Context, opener Opener, root fsutil.ReadFS, req surve
 		s.Facts, err = surveyFacts(ctx, root, req.replica)
 	}
 	var format *flinkmeta.FormatError
+	standing, standingErr := req.claims.standing(ctx, req.replica, tops)
+	s.Standing = standing
 	switch {
+	case standingErr != nil:
+		return s, fmt.Errorf("look at replica %s: %w", s.Dir, standingErr)
 	case err == nil:
 	case errors.Is(err, ErrVerify), errors.Is(err, errManifest), errors.Is(err, fsutil.ErrCorrupt), errors.As(err, &format), errors.Is(err, flinkmeta.ErrVersion):
 		s.Problem = err.Error()

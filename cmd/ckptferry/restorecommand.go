@@ -53,6 +53,14 @@ or to lose state later, is refused with the reason.`,
 			if err != nil {
 				return err
 			}
+			standing, err := replicator.StandingOf(cmd.Context(), stores, l.dir)
+			if err != nil {
+				return err
+			}
+			if warning := standingWarning(standing); warning != "" {
+				a.note("%s", warning)
+				line.Advice = append([]string{warning}, line.Advice...)
+			}
 			line.Advice = append(line.Advice, found.Advice...)
 			if output == "json" {
 				return printJSON(a.out, line)
@@ -67,6 +75,17 @@ or to lose state later, is refused with the reason.`,
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"NO_CLAIM", "CLAIM"}, cobra.ShellCompDirectiveNoFileComp))
 	outputFlag(c, &output)
 	return c
+}
+
+// standingWarning is what the marks on the storage have to say to who wants to start from a replica; empty when nothing.
+func standingWarning(s replicator.Standing) string {
+	switch {
+	case s.AtRisk != "":
+		return "WARNING: DO NOT START FROM THIS REPLICA while there is another one. " + s.AtRisk
+	case s.Claimed:
+		return "WARNING: this replica was handed to Flink with CLAIM: a job may run from it, and deletes its files as it goes on. Start from it only when that job does not run; `ckptferry metadata verify PATH` says whether all files are there"
+	}
+	return ""
 }
 
 func (a *app) printStartLine(l replicator.StartLine) error {

@@ -213,7 +213,7 @@ func (o outcome) command(fence raftstore.Fence, res replicator.Result, now time.
 		return &raftv1.Command{Op: &raftv1.Command_MarkReady{MarkReady: &raftv1.MarkReady{
 			Key: key, Fence: of, Warnings: few(res.Warnings), ManifestCrc32C: uint32(res.ManifestCRC),
 			FileCount: int64(res.ManifestFiles), TotalBytes: res.ManifestBytes, Uri: res.Replica,
-			Facts: factsMessage(res.Facts),
+			Facts: factsMessage(res.Facts), AtRisk: res.AtRisk != "",
 		}}}
 	case raftstore.StatusSuperseded:
 		return &raftv1.Command{Op: &raftv1.Command_SupersedeReplica{SupersedeReplica: &raftv1.SupersedeReplica{Key: key, Fence: of, Reason: short(o.err.Error())}}}

@@ -123,10 +123,24 @@ func (r *rebuild) found(ctx context.Context, s replicator.Surveyed) error {
 	if s.Header.Label.Completed.IsZero() {
 		f.Replica.Warnings = append(f.Replica.Warnings, "when its checkpoint was completed is not on record; its age counts from when the replica was made")
 	}
+	switch {
+	case s.AtRisk != "":
+		f.Replica.Warnings = append([]string{s.AtRisk}, f.Replica.Warnings...)
+		f.Problem = join(f.Problem, s.AtRisk)
+	case s.Claimed:
+		f.Problem = join(f.Problem, "a promotion with CLAIM handed it to Flink: it is kept, and what shares files with it is not offered")
+	}
 	if r.batch = append(r.batch, f); len(r.batch) < recoverMost {
 		return nil
 	}
 	return r.flush(ctx)
+}
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }
 
 func (r *rebuild) message(key raftstore.Key, s replicator.Surveyed) *ckptferryv1.Replica {
@@ -144,6 +158,7 @@ func (r *rebuild) message(key raftstore.Key, s replicator.Surveyed) *ckptferryv1
 		Key: raftstore.KeyMessage(key), Status: ckptferryv1.ReplicaStatus_REPLICA_STATUS_READY, Uri: s.Dir.String(),
 		FileCount: &files, TotalBytes: &bytes, ManifestCrc32C: uint32(s.Manifest), Kind: kind, SavepointName: name,
 		CompletedTime: timestamppb.New(s.Completed()), PlannedTime: timestamppb.New(s.Header.Created), ReadyTime: timestamppb.New(s.Header.Created),
+		Promoted: s.Claimed, Claimed: s.Claimed, AtRisk: s.AtRisk != "",
 		Warnings: append([]string(nil), warnings...), Facts: raftstore.FactsMessage(raftstore.RestoreFacts(s.Facts)),
 	}
 }

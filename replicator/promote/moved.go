@@ -35,7 +35,7 @@ func Moved(view raftstore.View, plan string, item Item) string {
 	case r.Status != raftstore.StatusReady:
 		return fmt.Sprintf("replica %s is %s%s", name, r.Status, because(r.Reason))
 	case r.AtRisk:
-		return "replica " + name + " is AT_RISK: the job was promoted with CLAIM from another one"
+		return "replica " + name + " is AT_RISK: Flink claimed another one that shares files with it"
 	case r.Planned.Attempt != item.Attempt:
 		return fmt.Sprintf("replica %s was made anew: the plan saw attempt %d, and this is %d", name, item.Attempt, r.Planned.Attempt)
 	case r.URI != item.Replica:

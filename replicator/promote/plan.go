@@ -240,7 +240,7 @@ func nothingReady(all []raftstore.Replica) string {
 	}
 	switch {
 	case atRisk > 0 && ready == 0:
-		return fmt.Sprintf("all %d READY replicas are AT_RISK: the job was promoted with CLAIM from another one, and Flink may have deleted files that they need", atRisk)
+		return fmt.Sprintf("all %d READY replicas are AT_RISK: Flink claimed another one that shares files with them (a promotion with CLAIM, also one that has ended), and may delete what they need. A restart of the job at its source gives it a new JobID, and replicas that are not at risk; so does a route with another root", atRisk)
 	case last == nil:
 		return "there is no replica of it at all: nothing can be restored here"
 	case last.Reason != "":

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,6 +47,8 @@ type Promoter struct {
 	Now    func() time.Time  // nil: time.Now
 	// SilentAfter is how long a source may say nothing before that is a warning; nil: 30 s.
 	SilentAfter func() time.Duration
+
+	claiming sync.Mutex // held while marks of claimed replicas come and go
 }
 
 // Plan is the function of this name on the agent's own view.
@@ -121,12 +125,20 @@ func (p *Promoter) Run(ctx context.Context, o Order) ([]Outcome, error) {
 			whole = append(whole, i)
 		}
 	}
+	if slices.ContainsFunc(whole, func(i int) bool { return o.Items[i].Mode == raftstore.Claim }) {
+		return outcomes, p.claimAndPromote(ctx, o, whole, outcomes)
+	}
+	return outcomes, p.promoteAll(ctx, o, whole, outcomes)
+}
+
+// promoteAll promotes what was found whole.
+func (p *Promoter) promoteAll(ctx context.Context, o Order, whole []int, outcomes []Outcome) error {
 	for from, to := range parts(whole, func(i int) int { return 128 + len(o.Items[i].Job) + len(o.Items[i].Route) }) {
 		if err := p.promote(ctx, o, whole[from:to], outcomes); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return outcomes, nil
+	return nil
 }
 
 func (o Order) check() error {

@@ -891,7 +891,9 @@ type MarkReady struct {
 	// Where the replica lies after all, when that differs from the plan; empty when it does not.
 	Uri string `protobuf:"bytes,7,opt,name=uri,proto3" json:"uri,omitempty"`
 	// What a restore depends on.
-	Facts         *v1.RestoreFacts `protobuf:"bytes,8,opt,name=facts,proto3" json:"facts,omitempty"`
+	Facts *v1.RestoreFacts `protobuf:"bytes,8,opt,name=facts,proto3" json:"facts,omitempty"`
+	// Marks on the storage say that Flink claimed another replica with files where this one has some: it is AT_RISK from now on.
+	AtRisk        bool `protobuf:"varint,9,opt,name=at_risk,json=atRisk,proto3" json:"at_risk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -980,6 +982,13 @@ func (x *MarkReady) GetFacts() *v1.RestoreFacts {
 		return x.Facts
 	}
 	return nil
+}
+
+func (x *MarkReady) GetAtRisk() bool {
+	if x != nil {
+		return x.AtRisk
+	}
+	return false
 }
 
 // SupersedeReplica gives a replica up because the source's files are gone or a newer checkpoint overtook it.
@@ -2627,7 +2636,7 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\x0esavepoint_name\x18\b \x01(\tR\rsavepointName\"j\n" +
 	"\tStartCopy\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
-	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"\xb3\x02\n" +
+	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\"\xcc\x02\n" +
 	"\tMarkReady\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x1a\n" +
@@ -2638,7 +2647,8 @@ const file_ckptferry_raft_v1_command_proto_rawDesc = "" +
 	"\vtotal_bytes\x18\x06 \x01(\x03R\n" +
 	"totalBytes\x12\x10\n" +
 	"\x03uri\x18\a \x01(\tR\x03uri\x120\n" +
-	"\x05facts\x18\b \x01(\v2\x1a.ckptferry.v1.RestoreFactsR\x05facts\"\x89\x01\n" +
+	"\x05facts\x18\b \x01(\v2\x1a.ckptferry.v1.RestoreFactsR\x05facts\x12\x17\n" +
+	"\aat_risk\x18\t \x01(\bR\x06atRisk\"\x89\x01\n" +
 	"\x10SupersedeReplica\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.ckptferry.v1.CheckpointKeyR\x03key\x12.\n" +
 	"\x05fence\x18\x02 \x01(\v2\x18.ckptferry.raft.v1.FenceR\x05fence\x12\x16\n" +
