@@ -22,7 +22,8 @@ short or different. Of a replica every byte is read and compared with its manife
 wrote there are no digests: presence and lengths are checked.
 
 Of a replica ROOT (a directory that holds .ckptferry) every replica is read: for each job it says which is the newest whole one, and what is
-wrong with the others. It needs no agent. Exits 7 when a job has none.`,
+wrong with the others. One that shares files with a replica that was handed to Flink with CLAIM is AT-RISK, and not offered. It needs no
+agent. Exits 7 when a job has none.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {

@@ -22,6 +22,10 @@ type rootJob struct {
 	At       time.Time     `json:"completed,omitzero"`
 	Whole    int           `json:"whole"`
 	Problems []rootProblem `json:"problems"`
+	// AtRisk are whole now, and never offered: Flink may delete files of them.
+	AtRisk []rootProblem `json:"at_risk,omitempty"`
+	// Claimed are those that were handed to Flink with CLAIM.
+	Claimed []string `json:"claimed,omitempty"`
 }
 
 // rootProblem is a replica that is not whole.
@@ -42,9 +46,14 @@ func (a *app) verifyRoot(ctx context.Context, stores *fsutil.Stores, root fsutil
 			byJob[name] = j
 			jobs = append(jobs, j)
 		}
+		if s.Claimed {
+			j.Claimed = append(j.Claimed, s.Dir.String())
+		}
 		switch {
 		case s.Problem != "":
 			j.Problems = append(j.Problems, rootProblem{s.Dir.String(), s.Problem})
+		case s.AtRisk != "":
+			j.AtRisk = append(j.AtRisk, rootProblem{s.Dir.String(), s.AtRisk})
 		default:
 			j.Whole++
 			if j.Newest == "" || s.Completed().After(j.At) {
@@ -74,7 +83,7 @@ func (a *app) verifyRoot(ctx context.Context, stores *fsutil.Stores, root fsutil
 	case len(jobs) == 0:
 		return fmt.Errorf("%w: below %s there is no replica on record", replicator.ErrVerify, root)
 	case lacking > 0:
-		return fmt.Errorf("%w: %d of %d job(s) below %s have no whole replica", replicator.ErrVerify, lacking, len(jobs), root)
+		return fmt.Errorf("%w: %d of %d job(s) below %s have no whole replica that Flink may be started from", replicator.ErrVerify, lacking, len(jobs), root)
 	}
 	return nil
 }
@@ -86,14 +95,24 @@ func (a *app) printRoot(jobs []*rootJob) error {
 		if !j.At.IsZero() {
 			at = j.At.UTC().Format(time.RFC3339)
 		}
-		rows = append(rows, []string{j.Job, fmt.Sprint(j.Whole), fmt.Sprint(len(j.Problems)), at, orDash(j.Newest)})
+		rows = append(rows, []string{j.Job, fmt.Sprint(j.Whole), fmt.Sprint(len(j.Problems)), fmt.Sprint(len(j.AtRisk)), at, orDash(j.Newest)})
 	}
-	if err := a.printTable("JOB WHOLE BROKEN COMPLETED NEWEST-WHOLE", rows); err != nil {
+	if err := a.printTable("JOB WHOLE BROKEN AT-RISK COMPLETED NEWEST-WHOLE", rows); err != nil {
 		return err
 	}
 	for _, j := range jobs {
 		for _, p := range j.Problems {
 			if _, err := fmt.Fprintf(a.out, "broken: %s: %s\n", p.Replica, p.Problem); err != nil {
+				return fmt.Errorf("write the result: %w", err)
+			}
+		}
+		for _, p := range j.AtRisk {
+			if _, err := fmt.Fprintf(a.out, "at risk: %s: %s\n", p.Replica, p.Problem); err != nil {
+				return fmt.Errorf("write the result: %w", err)
+			}
+		}
+		for _, replica := range j.Claimed {
+			if _, err := fmt.Fprintf(a.out, "claimed: %s: it was handed to Flink with CLAIM, which deletes its files as its job goes on: start from it only when that job does not run\n", replica); err != nil {
 				return fmt.Errorf("write the result: %w", err)
 			}
 		}

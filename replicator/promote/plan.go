@@ -171,6 +171,7 @@ func factsOf(r raftstore.Replica) replicator.RestoreFacts {
 type chosen struct {
 	chosen    *raftstore.Replica
 	newest    raftstore.Key        // that could be offered, without regard to what was asked for
+	atRisk    []raftstore.Replica  // READY, and not offered
 	promotion *raftstore.Promotion // ACTIVE here already: then chosen is what it goes on from
 	blocked   string
 	forcible  bool
@@ -192,6 +193,11 @@ func (p *planner) choose(j ofRoute, known []raftstore.Found) chosen {
 		return chosen{blocked: nothingReady(all)}
 	}
 	c := chosen{chosen: best, newest: best.Key}
+	for _, r := range all {
+		if r.Status == raftstore.StatusReady && r.AtRisk {
+			c.atRisk = append(c.atRisk, r)
+		}
+	}
 	if !p.req.Before.IsZero() {
 		c.chosen = newest(slices.DeleteFunc(slices.Clone(offered), func(r raftstore.Replica) bool {
 			return r.CompletedAt.IsZero() || !r.CompletedAt.Before(p.req.Before)

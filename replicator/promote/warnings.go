@@ -36,6 +36,10 @@ func (p *planner) warnings(c chosen, line replicator.StartLine) []string {
 	if r.Claimed && c.promotion == nil {
 		warn("it was started with CLAIM before: Flink may have deleted files of it; the run looks whether they are there")
 	}
+	if len(c.atRisk) > 0 {
+		warn("%d READY replicas of it are AT_RISK and not offered, the newest of them %s: Flink claimed one that shares files with them. A restart of the job at its source gives it a new JobID and replicas that are not at risk; so does a route with another root",
+			len(c.atRisk), checkpointName(*newest(c.atRisk, nil)))
+	}
 	facts := r.Facts
 	switch {
 	case facts == (raftstore.RestoreFacts{}):
