@@ -57,13 +57,16 @@ func TestWhatBecomesReadyBesideAClaimedReplicaIsAtRisk(t *testing.T) {
 		id   string
 		want bool
 	}{
-		"after an abort":                  {claimed.then(endPromotions("orders")).then(sixth...), testJob, true},
-		"after a failback":                {claimed.then(fenceJobs("dc1", fenced(1, 500))).then(sixth...), testJob, true},
-		"of a new JobID":                  {claimed.then(endPromotions("orders")).then(as(nextJobID, false, sixth...)...), nextJobID, false},
-		"after NO_CLAIM":                  {twoReady().then(promote(NoClaim, promoteItem(5, f)), endPromotions("orders")).then(sixth...), testJob, false},
-		"no JobID, one directory":         {alone(false).then(as("", false, sixth...)...), "", true},
-		"no JobID, savepoints":            {alone(true).then(as("", true, sixth...)...), "", false},
-		"no JobID, beside one that has":   {claimed.then(endPromotions("orders")).then(as("", false, sixth...)...), "", false},
+		"after an abort":                {claimed.then(endPromotions("orders")).then(sixth...), testJob, true},
+		"after a failback":              {claimed.then(fenceJobs("dc1", fenced(1, 500))).then(sixth...), testJob, true},
+		"of a new JobID":                {claimed.then(endPromotions("orders")).then(as(nextJobID, false, sixth...)...), nextJobID, false},
+		"after NO_CLAIM":                {twoReady().then(promote(NoClaim, promoteItem(5, f)), endPromotions("orders")).then(sixth...), testJob, false},
+		"no JobID, one directory":       {alone(false).then(as("", false, sixth...)...), "", true},
+		"no JobID, savepoints":          {alone(true).then(as("", true, sixth...)...), "", false},
+		"no JobID, beside one that has": {claimed.then(endPromotions("orders")).then(as("", false, sixth...)...), "", false},
+		"of a new JobID, but it borrowed": {claimed.then(endPromotions("orders")).then(as(nextJobID, false, sixth[0], sixth[1], changing(ready(6, g), func(c *raftv1.Command) {
+			c.GetMarkReady().AtRisk, c.GetMarkReady().Warnings = true, []string{"CLAIM: the marks on the storage say so"}
+		}))...), nextJobID, true},
 		"made again after it was retired": {claimed.then(endPromotions("orders")).then(sixth...).then(quarantine(6, g), plan(6, fence(1, 2)), startCopy(6, fence(1, 2)), ready(6, fence(1, 2))), testJob, true},
 	} {
 		t.Run(name, func(t *testing.T) {

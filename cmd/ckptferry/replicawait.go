@@ -161,7 +161,7 @@ func (p pick) ready(replicas []*ckptferryv1.Replica) *ckptferryv1.Replica {
 		if life == "" {
 			life = key.GetJobId() // of the newest; a savepoint's doesn't tell
 		}
-		if r.GetStatus() != ckptferryv1.ReplicaStatus_REPLICA_STATUS_READY {
+		if r.GetStatus() != ckptferryv1.ReplicaStatus_REPLICA_STATUS_READY || r.GetAtRisk() {
 			continue
 		}
 		sameLife := key.GetJobId() == "" || key.GetJobId() == life

@@ -49,8 +49,13 @@ func held(text string) *ckptferryv1.Replica {
 	if life == "savepoint" {
 		life = ""
 	}
+	atRisk := status == "AT_RISK"
+	if atRisk {
+		status = "READY"
+	}
 	return &ckptferryv1.Replica{
-		Job: "orders", Uri: "file:/r/" + text, Status: ckptferryv1.ReplicaStatus(ckptferryv1.ReplicaStatus_value[replicaStatusPrefix+status]),
+		AtRisk: atRisk,
+		Job:    "orders", Uri: "file:/r/" + text, Status: ckptferryv1.ReplicaStatus(ckptferryv1.ReplicaStatus_value[replicaStatusPrefix+status]),
 		Key: &ckptferryv1.CheckpointKey{Route: "prod", JobId: life, CheckpointId: id},
 	}
 }
@@ -66,6 +71,7 @@ func TestAWaitTakesWhatWillDo(t *testing.T) {
 		"any READY one":                      {[]string{"COPYING a 7", "READY a 6", "READY a 5"}, 0, "READY a 6"},
 		"the one that was asked for":         {[]string{"COPYING a 8", "READY a 7"}, 7, "READY a 7"},
 		"a newer one":                        {[]string{"READY a 9", "SUPERSEDED a 7", "READY a 6"}, 7, "READY a 9"},
+		"one at risk will not do":            {[]string{"AT_RISK a 8", "READY a 6"}, 0, "READY a 6"},
 		"only older ones":                    {[]string{"COPYING a 7", "READY a 6"}, 7, ""},
 		"an earlier life counts for itself":  {[]string{"COPYING b 3", "READY a 40"}, 7, ""},
 		"a savepoint tells no life":          {[]string{"READY savepoint 8", "COPYING a 7"}, 7, "READY savepoint 8"},

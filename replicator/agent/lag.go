@@ -47,7 +47,7 @@ type JobLag struct {
 func Lags(v raftstore.View, now time.Time, silentAfter time.Duration) []JobLag {
 	ready := map[[2]string][]raftstore.Replica{} // by route and job
 	for _, r := range v.Replicas() {
-		if r.Status == raftstore.StatusReady {
+		if raftstore.Offerable(r) { // one that is at risk is no use: with the source now, its work would be lost
 			of := [2]string{r.Key.Route, r.Job}
 			ready[of] = append(ready[of], r)
 		}
@@ -204,6 +204,9 @@ func (l lagging) work(newest raftstore.Found, lacking []raftstore.Found) string 
 	}
 	r, planned := l.view.Replica(keyOf(l.route.Name, newest))
 	switch {
+	case planned && r.Status == raftstore.StatusReady && r.AtRisk:
+		return fmt.Sprintf("%s was copied and is AT_RISK, never offered: Flink claimed a replica that shares files with it (a promotion with CLAIM), and may delete what it needs. "+
+			"A restart of the job at its source gives it a new JobID and replicas that are not at risk; so does a route with another root", label(newest))
 	case !planned:
 		return fmt.Sprintf("%s (%s) waits for its turn, found %s ago: other copies of the same or a higher priority go first", label(newest), bytesText(newest.Bytes), rounded(l.since(newest.CompletedAt)))
 	case r.Status == raftstore.StatusFailed:

@@ -12,6 +12,7 @@ import (
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
+	"github.com/ckptferry/ckptferry/replicator"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -88,6 +89,14 @@ func (s *state) replica(f raftstore.Found, status raftstore.Status) {
 	}
 }
 
+// atRisk has a checkpoint copied beside one that Flink claimed.
+func (s *state) atRisk(f raftstore.Found) {
+	s.t.Helper()
+	s.replica(f, raftstore.StatusCopying)
+	o := outcome{want: want{key: keyOf("prod", f)}, kind: endedReady}
+	s.do(o.command(raftstore.Fence{Attempt: 1}, replicator.Result{AtRisk: "Flink claimed another"}, noon))
+}
+
 // chkAt is checkpoint n of job a, completed so long before noon.
 func chkAt(n int64, age time.Duration) raftstore.Found {
 	return raftstore.Found{Seq: uint64(n), Job: "a", JobID: jobA, CheckpointID: n, URI: fmt.Sprintf("file:/cp/a/%s/chk-%d", jobA, n), CompletedAt: noon.Add(-age), Files: 1, Bytes: 1000 * n}
@@ -119,6 +128,17 @@ func TestLag(t *testing.T) {
 				s.observe(noon, chkAt(1, 1000*time.Hour))
 				s.replica(chkAt(1, 1000*time.Hour), raftstore.StatusReady)
 			}, CaughtUp, 0, 1000 * time.Hour, 0, 0, 1, 1, ""},
+		"what is at risk is no replica": {
+			func(s *state) {
+				s.observe(noon, chkAt(1, 90*seconds), chkAt(2, 40*seconds))
+				s.replica(chkAt(1, 90*seconds), raftstore.StatusReady)
+				s.atRisk(chkAt(2, 40*seconds))
+			}, Behind, 40 * seconds, 90 * seconds, 1, 2000, 2, 1, "chk-2 was copied and is AT_RISK, never offered"},
+		"and nothing else is here": {
+			func(s *state) {
+				s.observe(noon, chkAt(2, 40*seconds))
+				s.atRisk(chkAt(2, 40*seconds))
+			}, NoReplica, -1, -1, 1, 2000, 2, -1, "A restart of the job at its source"},
 		"behind since the oldest that it lacks": {
 			func(s *state) {
 				s.observe(noon, chkAt(1, 90*seconds), chkAt(2, 40*seconds), chkAt(3, 10*seconds))
