@@ -43,7 +43,7 @@ func TestStorageHearsOfAClaimBeforeTheGroup(t *testing.T) {
 	plan := s.plan(Request{Jobs: []string{"a"}, Mode: replicator.Claim})
 	plan.Items = append(plan.Items, s.plan(Request{Jobs: []string{"b"}}).Items...)
 	proposed := 0
-	s.Group = &asked{s.group, func(cmd *raftv1.Command) error {
+	s.Group = &asked{s.group, func(*raftv1.Command) error {
 		if proposed++; len(s.marks("a")) != 1 {
 			t.Errorf("proposed with the marks %v", s.marks("a"))
 		}
