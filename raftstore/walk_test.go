@@ -119,16 +119,22 @@ func anyLaterCommand(t *rapid.T, s State) *raftv1.Command {
 			Job: "orders", Epoch: s.Fences.at(fenceKey{"prod", "dc1", "orders"}).Epoch + 1, PromotedTime: timestamp(p.PromotedAt.Add(time.Second)),
 		})
 	}
+	if rapid.IntRange(0, 49).Draw(t, "claim") == 0 { // seldom: what is at risk is never promoted
+		return changing(recovered(id), func(c *raftv1.Command) {
+			c.GetRecoverReplicas().GetReplicas()[0].Promoted, c.GetRecoverReplicas().GetReplicas()[0].Claimed = true, true
+		})
+	}
+	if p := s.Promotions.at(jobName{"prod", "orders"}); p.Count > 0 && p.State != PromotionActive && rapid.IntRange(0, 7).Draw(t, "once more") == 0 {
+		// What was promoted once is most likely to be offered still.
+		return promote(NoClaim, promoteItem(p.Key.CheckpointID, fence(s.jobEpoch("prod", "orders"), s.Replicas.at(p.Key).Planned.Attempt)))
+	}
 	state := MigrationState(rapid.SampledFrom([]int32{1, 1, 1, 2, 2, 3, 4}).Draw(t, "migration state"))
 	return rapid.OneOf(
 		rapid.Just(endPromotions("orders")), rapid.Just(fenceJobs("dc1", fenced)), rapid.Just(fenceJobs("dc1", fenced)),
 		rapid.Just(acknowledge(&ckptferryv1.FencedJob{Job: "orders", Epoch: s.jobEpoch("prod", "orders")})),
 		rapid.Just(drill(id, rapid.Bool().Draw(t, "passed"), rapid.Int64Range(0, 9).Draw(t, "began"))),
-		rapid.Just(putMigration("move", state)), rapid.Just(putMigrationJobs("move", move)),
+		rapid.Just(putMigration("move", state)), rapid.Just(putMigration("move", MigrationAborted)), rapid.Just(putMigrationJobs("move", move)),
 		rapid.Just(sweep(true)), rapid.Just(sweep(false)), rapid.Just(sweep(false)), rapid.Just(recovered(id)), rapid.Just(audited("looked")),
-		rapid.Just(changing(recovered(id), func(c *raftv1.Command) {
-			c.GetRecoverReplicas().GetReplicas()[0].Promoted, c.GetRecoverReplicas().GetReplicas()[0].Claimed = true, true
-		})),
 	).Draw(t, "later")
 }
 
