@@ -119,7 +119,12 @@ func (s *Store) Leader() (id, addr string) {
 func (s *Store) Term() uint64 { return s.raft.CurrentTerm() }
 
 // Role is what this node is now: "leader", "follower" or "candidate"; "shutdown" after Close.
-func (s *Store) Role() string { return strings.ToLower(s.raft.State().String()) }
+func (s *Store) Role() string {
+	if s.ended.Load() {
+		return strings.ToLower(raft.Shutdown.String())
+	}
+	return strings.ToLower(s.raft.State().String())
+}
 
 // handOver gives leadership away, so that the group needs no election time-out to notice. The library picks the voter
 // with the longest log: one more entry first, which a dead one doesn't get.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -60,6 +61,7 @@ type Store struct {
 
 	mu     sync.Mutex     // guards closing against new waits
 	closed chan struct{}  // closed by Close
+	ended  atomic.Bool    // the library has stopped; its own word for that may be overwritten by the loop that it stops
 	waits  sync.WaitGroup // goroutines that wait for the library's answers
 }
 
@@ -261,6 +263,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.handOver()
 	err := errors.Join(s.others.Close(), s.raft.Shutdown().Error())
+	s.ended.Store(true)
 	s.waits.Wait()
 	return errors.Join(err, s.close())
 }

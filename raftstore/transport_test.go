@@ -94,6 +94,24 @@ func network(t *testing.T, encrypted func(id string) *TLS) *group {
 	return g
 }
 
+// whoeverLeads does something at the leader, again while a busy machine loses one: then nobody can say whether it is done.
+func (g *group) whoeverLeads(t *testing.T, what string, do func(leader *Store) error) {
+	t.Helper()
+	waitUntil(t, what, func() bool {
+		for _, s := range g.stores {
+			if s.Role() != "leader" {
+				continue
+			}
+			err := do(s)
+			if err != nil && !errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrNotLeader) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			return err == nil
+		}
+		return false
+	})
+}
+
 // patient is quick for a real network on a busy machine.
 func patient(c *raft.Config) {
 	quick(c)
