@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"github.com/ckptferry/ckptferry/e2e/lab/flinklab"
+	"github.com/ckptferry/ckptferry/e2e/lab/hdfslab"
 )
 
 // Three jobs of a real session cluster are moved while they run: two are stopped with a savepoint through Flink's REST
 // API, one is cancelled and goes on from its last retained checkpoint. A hook of the agents' configuration starts each of
 // them from its replica. Then the source is taken away, and the state of each replica is what the job's ledger says.
 func TestMigrationOfRunningJobs(t *testing.T) {
-	s := newSite(t, "1.20.0")
+	a, b := hdfslab.New(t, hdfslab.Options{}), hdfslab.New(t, hdfslab.Options{})
+	s := site{lab: buildLab(t, "1.20.0"), source: place{a, "/flink"}, target: place{b, "/flink"}}
 	cluster, err := s.lab.StartCluster(t.Context(), flinklab.ClusterOptions{Slots: 4, CheckpointDir: s.source.below("unused").uri()})
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +145,7 @@ func (m moving) apply(t *testing.T, d twoDatacenters) {
 	t.Helper()
 	file := filepath.Join(d.dir, "two.yaml")
 	text := fmt.Sprintf("exports:\n  - {name: prod, bases: [%q], to: [dc2]}\nroutes:\n  - {name: prod, from: {dc: dc1, export: prod}, root: %q}\n",
-		"file:"+m.source.path+"/{job}/checkpoints", "file:"+m.replicas().path)
+		m.source.uri()+"/{job}/checkpoints", m.replicas().uri())
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -190,8 +192,10 @@ func (m moving) soonEnough(t *testing.T, j movedJob) {
 	away := j.ReadyTime.Sub(j.StoppingTime)
 	t.Logf("%s, %s: away for %s until READY (predicted %s), of that %s until it had stopped; %s until it ran again",
 		j.Job, j.StopMode, away.Round(time.Millisecond), predicted, j.StoppedTime.Sub(j.StoppingTime).Round(time.Millisecond), j.StartedTime.Sub(j.StoppingTime).Round(time.Millisecond))
-	// A second more: how long a small job takes to stop is not known before the first has.
-	if away > 2*predicted || predicted > 2*away+time.Second {
+	// How long a job takes to stop is a constant of a second and more before one has been measured: a small job on a quiet
+	// machine is quicker. That it takes longer than was said is what nobody wants.
+	const unmeasured = 2 * time.Second
+	if away > 2*predicted || predicted > 2*away+unmeasured {
 		t.Errorf("%s was away for %s, and %s was predicted: not within twice of each other", j.Job, away, predicted)
 	}
 }
