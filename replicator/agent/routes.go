@@ -205,23 +205,36 @@ func (a *applied) checkDisjoint(isNewRoute func(raftstore.Route) bool, isNewExpo
 			if !isNewRoute(r) && !isNewExport(e) {
 				continue
 			}
-			for _, place := range places(e) {
-				if overlap(root, place) {
-					a.wrong("root %s of route %s and %s of export %s overlap: ckptferry never writes where Flink keeps checkpoints", r.Root, r.Name, place, e.Name)
+			for _, base := range bases(e) {
+				if overlap(root, base) {
+					a.wrong("root %s of route %s and %s of export %s overlap: ckptferry never writes where Flink keeps checkpoints", r.Root, r.Name, base, e.Name)
+				}
+			}
+			for _, place := range alsoReadable(e) {
+				if _, in := place.Rel(root); in && root != place {
+					a.wrong("root %s of route %s overlaps with %s, also_readable of export %s: ckptferry never writes into what Flink keeps; to let the replicas be read, name the root itself", r.Root, r.Name, place, e.Name)
 				}
 			}
 		}
 	}
 }
 
-// places are the directories that an export reads from.
-func places(e raftstore.Export) []fsutil.URI {
+// bases are the directories that an export finds checkpoints in.
+func bases(e raftstore.Export) []fsutil.URI {
 	var out []fsutil.URI
 	for _, s := range e.Bases {
 		if b, err := parseBase(s); err == nil {
 			out = append(out, b.above)
 		}
 	}
+	return out
+}
+
+// alsoReadable are the places that an export reads from beside its bases. A route's root, or what lies below it, may be
+// one: a job that was promoted with CLAIM refers to files of its replica, and these must be read to bring it home. A
+// directory around a root may not: it is not ckptferry's alone.
+func alsoReadable(e raftstore.Export) []fsutil.URI {
+	var out []fsutil.URI
 	for _, s := range e.AlsoReadable {
 		if u, err := parsePlace(s); err == nil {
 			out = append(out, u)

@@ -123,6 +123,31 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
+// A job that Flink started with CLAIM refers to its replica's files: a failback reads them where the route has put them.
+func TestWhatAlsoReadableMayBeOfARoutesRoot(t *testing.T) {
+	for name, tc := range map[string]struct{ root, readable, says string }{
+		"the root itself":       {"hdfs://dc2/replicas", "hdfs://dc2/replicas", ""},
+		"the root with a slash": {"hdfs://dc2/replicas", "hdfs://dc2/replicas/", ""},
+		"below the root":        {"hdfs://dc2/replicas", "hdfs://dc2/replicas/in/" + jobA, ""},
+		"beside the root":       {"hdfs://dc2/replicas", "hdfs://dc2/replicas2", ""},
+		"just above the root":   {"hdfs://dc2/all/replicas", "hdfs://dc2/all", "root hdfs://dc2/all/replicas of route in overlaps with hdfs://dc2/all, also_readable"},
+		"far above the root":    {"hdfs://dc2/a/b/replicas", "hdfs://dc2/a", "also_readable of export prod"},
+		"the root in a base":    {"hdfs://dc2/flink/cp/r", "hdfs://dc2/flink/cp/r", "overlap: ckptferry never writes where Flink keeps checkpoints"},
+		"the root around one":   {"hdfs://dc2/flink", "hdfs://dc2/flink", "overlap: ckptferry never writes where Flink keeps checkpoints"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inState(t, func(t *testing.T, s *state) {
+				e, r := goodExport(), goodRoute()
+				r.Root, e.AlsoReadable = tc.root, []string{tc.readable}
+				_, err := ApplyRoutes(t.Context(), s.store, []raftstore.Export{e}, []raftstore.Route{r}, true)
+				if tc.says == "" && err != nil || tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says)) {
+					t.Errorf("ApplyRoutes = %v, want %q", err, tc.says)
+				}
+			})
+		})
+	}
+}
+
 func TestANameThatIsThereTwice(t *testing.T) {
 	inState(t, func(t *testing.T, s *state) {
 		e, r := goodExport(), goodRoute()
