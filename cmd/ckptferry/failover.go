@@ -38,7 +38,7 @@ type planFlags struct {
 func (f *planFlags) register(c *cobra.Command) {
 	f.clientFlags.register(c)
 	flags := c.Flags()
-	flags.Lookup("output").Usage = "table, json (to be given to run) or script (a shell script with the start lines)"
+	flags.Lookup("output").Usage = "table, json (to be given to run) or script (a shell script that starts what is promoted)"
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "script"}, cobra.ShellCompDirectiveNoFileComp)) // known before: then it stays
 	flags.StringVar(&f.before, "before", "", "only checkpoints completed before this: a time like 2026-03-01T12:00:00Z, or how long ago, like 2h")
 	flags.StringVar(&f.flink, "flink", "", "the Flink version that will be started (default: 1.20, or what a replica needs)")
@@ -105,7 +105,7 @@ func (a *app) failoverPlanCommand() *cobra.Command {
 		Long: `Chooses for each job (all, or those whose names match one of the patterns) its newest replica, and prints in the order of
 the routes' priorities: its age, which is the RPO, the checkpoints that are lost, and what to know before. Any agent answers.
 
--o json is the plan as one document for failover run; -o script is a shell script with the start lines.`,
+-o json is the plan as one document for failover run; -o script is a shell script that starts the jobs that are promoted: make it after failover run.`,
 		Example: `  ckptferry failover plan
   ckptferry failover plan 'orders*' --route prod -o json > plan.json
   ckptferry failover plan -o script > start.sh`,

@@ -101,6 +101,9 @@ routes:
 	if out := mustFerry(t, 0, "failover", "run", file, "--dry-run", "--deep", "--endpoint", dc2.api); !strings.Contains(out, "WOULD") {
 		t.Errorf("dry run: %s", out)
 	}
+	if _, script, _ := ferry("failover", "plan", "-o", "script", "--endpoint", dc2.api); !strings.Contains(script, "NOT STARTED: not promoted: run the plan first") {
+		t.Errorf("the script before the run: %s", script)
+	}
 	mustFerry(t, 3, "failover", "status", fixtureJob, "--endpoint", dc2.api)
 	for _, want := range []string{"PROMOTED", "DONE"} {
 		if out := mustFerry(t, 0, "failover", "run", file, "--reason", "dc1 burns", "--endpoint", dc2.api); !strings.Contains(out, want) {
@@ -161,7 +164,7 @@ routes:
 	})
 }
 
-// startByScript runs the script of a plan, with a flink that only prints.
+// startByScript runs the script of a plan, which prints what it would start.
 func startByScript(t *testing.T, dir, endpoint string) {
 	t.Helper()
 	code, script, notes := ferry("failover", "plan", "-o", "script", "--endpoint", endpoint)
@@ -173,8 +176,8 @@ func startByScript(t *testing.T, dir, endpoint string) {
 	}
 	writeFile(t, filepath.Join(dir, "jobs", fixtureJob+".args"), "orders.jar --parallel 2\n")
 	writeFile(t, filepath.Join(dir, "start.sh"), script)
-	cmd := exec.Command("sh", "-c", `flink() { echo "flink $*"; }; . ./start.sh`)
-	cmd.Dir = dir
+	cmd := exec.Command("sh", "./start.sh")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "DRY_RUN=1")
 	out, err := cmd.Output()
 	if err != nil || !strings.Contains(string(out), "/chk-4 -claimMode NO_CLAIM orders.jar --parallel 2") {
 		t.Errorf("the script printed %q, %v\n%s", out, err, script)

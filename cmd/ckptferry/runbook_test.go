@@ -52,7 +52,7 @@ func newRehearsal(t *testing.T, targets int) *rehearsal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, program := range []string{"systemctl", "hdfs"} { // they do nothing here; what they would is done by the steps
+	for _, program := range []string{"systemctl", "hdfs", "flink"} { // they do nothing here; what they would is done by the steps
 		stub := writeFile(t, filepath.Join(bin, program), "#!/bin/sh\nexit 0\n")
 		if err := os.Chmod(stub, 0o700); err != nil {
 			t.Fatal(err)
