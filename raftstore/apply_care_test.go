@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
@@ -56,7 +57,10 @@ func TestRefusedCareChangesNothing(t *testing.T) {
 		"done after it was given up":  {copying.then(assign(6, f, "a2"), endShard(6, f, "a2", false)), endShard(6, f, "a2", true), ErrStale},
 		"done after the end":          {copying.then(assign(6, f, "a2"), fail(6, f)), endShard(6, f, "a2", true), ErrBadTransition},
 		"route in flight":             {copying.then(putRoute(routeProd())), removeRoute("prod"), ErrRouteBusy},
-		"plan for a removed route":    {commands{putRoute(routeProd()), removeRoute("prod")}, plan(6, f), ErrUnknownRoute},
+		"route that a job goes on from": {
+			twoReady().then(putRoute(routeProd()), promote(NoClaim, promoteItem(5, f))), removeRoute("prod"), ErrRouteBusy,
+		},
+		"plan for a removed route": {commands{putRoute(routeProd()), removeRoute("prod")}, plan(6, f), ErrUnknownRoute},
 		"back with another root": {
 			commands{putRoute(routeProd())}.then(copied(4, f)...).then(removeRoute("prod")),
 			putRoute(changed(routeProd(), func(r *Route) { r.Root += "2" })), ErrRouteHasReplicas,
@@ -259,5 +263,26 @@ func TestRemovedRouteKeepsItsReplicasAndItsPlace(t *testing.T) {
 	v = viewOf(stateAfter(t, putExport(exportProd()), record(checkpoint(4, 0)), fenceJobs("dc2", fenced(1, 0)), removeExport("prod"), removeExport("prod")))
 	if _, fencedStill := v.Fence("prod", "dc2", "orders"); len(v.Exports()) != 0 || len(v.Found("prod")) != 0 || !fencedStill {
 		t.Errorf("exports %v, found %v, fence known %t", v.Exports(), v.Found("prod"), fencedStill)
+	}
+}
+
+func TestARouteIsRemovedWhenNoJobGoesOnFromItAnyLonger(t *testing.T) {
+	promoted := twoReady().then(putRoute(routeProd()), promote(NoClaim, promoteItem(5, fence(0, 1))))
+	for name, tc := range map[string]struct {
+		log  commands
+		gone bool
+	}{
+		"promoted":                  {promoted, false},
+		"ended":                     {promoted.then(endPromotions("orders")), true},
+		"another route is promoted": {elsewhere().then(putRoute(routeProd())), true},
+	} {
+		s := stateAfter(t, tc.log...)
+		err := s.removeRoute(removeRoute("prod").GetRemoveRoute())
+		if tc.gone != (err == nil) || tc.gone == s.Routes.has("prod") {
+			t.Errorf("%s: %v, the route is there: %t", name, err, s.Routes.has("prod"))
+		}
+		if want := "1 jobs go on here from it: end the promotions with failover abort first, or keep the route paused"; !tc.gone && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %q", name, err, want)
+		}
 	}
 }

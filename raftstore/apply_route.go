@@ -69,7 +69,8 @@ func (s *State) removeExport(c *raftv1.RemoveExport) error {
 }
 
 // removeRoute forgets a route with what is known of its source. Its epoch, promotions and replicas stay, and as long as
-// there are replicas a route of this name keeps its place.
+// there are replicas a route of this name keeps its place. One that jobs go on from is refused: its agents tell the source
+// that these are fenced, whenever it comes back.
 func (s *State) removeRoute(c *raftv1.RemoveRoute) error {
 	r, known := s.Routes.get(c.GetRoute())
 	switch {
@@ -83,8 +84,25 @@ func (s *State) removeRoute(c *raftv1.RemoveRoute) error {
 			return fmt.Errorf("%w: %s of route %s is %s; pause the route, and remove it when its copies have ended", ErrRouteBusy, replica.Key, r.Name, replica.Status)
 		}
 	}
+	active := 0
+	for name, p := range s.Promotions.from(jobName{Route: r.Name}) {
+		if name.Route != r.Name {
+			break
+		}
+		if p.State == PromotionActive {
+			active++
+		}
+	}
+	if active > 0 {
+		return PromotedFrom(r.Name, active)
+	}
 	s.Routes, s.Removed = s.Routes.without(r.Name), s.Removed.with(r.Name, r.Route)
 	return nil
+}
+
+// PromotedFrom is the ErrRouteBusy of a route whose promotions of so many jobs are ACTIVE.
+func PromotedFrom(route string, jobs int) error {
+	return fmt.Errorf("%w: route %s: %d jobs go on here from it: end the promotions with failover abort first, or keep the route paused", ErrRouteBusy, route, jobs)
 }
 
 // recordFound numbers what was found and is newer than what is known. A number is never lower than the proposer's clock in

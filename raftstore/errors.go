@@ -48,8 +48,8 @@ var (
 	// ErrSweeping says that the route is swept. Nothing becomes READY meanwhile: look again that all files are there, and
 	// propose it again.
 	ErrSweeping = errors.New("route is being swept")
-	// ErrRouteBusy says that replicas of the route are in flight, so it can't be removed.
-	ErrRouteBusy = errors.New("route has replicas in flight")
+	// ErrRouteBusy says that replicas of the route are in flight, or jobs go on from it, so it can't be removed.
+	ErrRouteBusy = errors.New("route is in use")
 	// ErrUnknownMigration says that no migration has this name.
 	ErrUnknownMigration = errors.New("unknown migration")
 	// ErrMigrationEnded says that the migration is DONE or ABORTED, which is final.

@@ -9,16 +9,14 @@ import (
 )
 
 // RemoveRoutes forgets exports and routes by their names. Replicas stay, on the storage and on record. One that isn't
-// there is done already. A route that copies is raftstore.ErrRouteBusy: pause it, and remove it when its copies have ended.
-// changes has a line for each. With dryRun nothing is changed, and a route that copies is refused too. It is idempotent:
+// there is done already. A route that copies is raftstore.ErrRouteBusy: pause it, and remove it when its copies have ended. So is one that jobs go on here from.
+// changes has a line for each. With dryRun nothing is changed, and what is busy is refused too. It is idempotent:
 // after an error in the middle of the changes, which are returned beside it as far as they were made, do it again.
 func RemoveRoutes(ctx context.Context, group Group, exports, routes []string, dryRun bool) (changes []string, err error) {
 	view := group.View()
 	for _, name := range routes { // before anything is changed
-		for r := range view.RouteReplicas(name) {
-			if _, known := view.Route(name); known && inFlight(r) {
-				return nil, fmt.Errorf("remove route %s: %w: %s of job %s is %s", name, raftstore.ErrRouteBusy, r.Key, r.Job, r.Status)
-			}
+		if err := mayRemove(view, name); err != nil {
+			return nil, err
 		}
 	}
 	remove := func(what, name, then string, known bool, cmd *raftv1.Command) error {
@@ -54,4 +52,26 @@ func RemoveRoutes(ctx context.Context, group Group, exports, routes []string, dr
 		}
 	}
 	return changes, nil
+}
+
+// mayRemove refuses what the group will refuse.
+func mayRemove(view raftstore.View, route string) error {
+	if _, known := view.Route(route); !known {
+		return nil
+	}
+	for r := range view.RouteReplicas(route) {
+		if inFlight(r) {
+			return fmt.Errorf("remove route %s: %w: %s of job %s is %s; pause the route, and remove it when its copies have ended", route, raftstore.ErrRouteBusy, r.Key, r.Job, r.Status)
+		}
+	}
+	active := 0
+	for p := range view.RoutePromotions(route) {
+		if p.State == raftstore.PromotionActive {
+			active++
+		}
+	}
+	if active > 0 {
+		return fmt.Errorf("remove: %w", raftstore.PromotedFrom(route, active))
+	}
+	return nil
 }
