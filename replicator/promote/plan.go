@@ -92,6 +92,15 @@ func (p *planner) jobs() ([]ofRoute, error) {
 	for r := range p.view.AllReplicas() {
 		add(ofRoute{r.Key.Route, r.Job})
 	}
+	if p.req.Failback { // also of what no checkpoint was found there yet: that is what it waits for
+		for name, r := range p.routes {
+			for job := range p.fences {
+				if p.fences.has(r.FromDC, job) && covers(r, job) {
+					add(ofRoute{name, job})
+				}
+			}
+		}
+	}
 	if !routed {
 		return nil, fmt.Errorf("%w: %s", raftstore.ErrUnknownRoute, p.req.Route)
 	}
@@ -119,6 +128,12 @@ func (p *planner) jobs() ([]ofRoute, error) {
 		)
 	})
 	return jobs, nil
+}
+
+// covers says whether a route pulls a job of this name.
+func covers(r raftstore.Route, job string) bool {
+	matches := func(pattern string) bool { is, _ := path.Match(pattern, job); return is } // it was checked when the route was put
+	return (len(r.Include) == 0 || slices.ContainsFunc(r.Include, matches)) && !slices.ContainsFunc(r.Exclude, matches)
 }
 
 // item plans one job.
@@ -189,6 +204,11 @@ func (p *planner) choose(j ofRoute, known []raftstore.Found) chosen {
 	all := p.view.JobReplicas(j.route, j.job)
 	offered := slices.DeleteFunc(slices.Clone(all), func(r raftstore.Replica) bool { return !raftstore.Offerable(r) })
 	best := newest(offered, known)
+	if best == nil && p.req.Failback && len(known) == 0 && len(all) == 0 {
+		if r := p.routes[j.route]; p.fences.has(r.FromDC, j.job) {
+			return chosen{blocked: fmt.Sprintf("%s has completed no checkpoint of it below export %s yet", r.FromDC, r.FromExport)}
+		}
+	}
 	if best == nil {
 		return chosen{blocked: nothingReady(all)}
 	}

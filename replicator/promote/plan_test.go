@@ -201,6 +201,35 @@ func TestAFailbackNeedsTheFenceAndACheckpointSince(t *testing.T) {
 	}
 }
 
+// The route back may be older than the first checkpoint there: what is fenced is listed all the same, as what to wait for.
+func TestAFailbackListsWhatIsFencedBeforeItsFirstCheckpoint(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t)
+	g.fenced("dc1", "orders", 1, noon.Add(time.Second))
+	g.fenced("dc3", "payments", 1, noon.Add(time.Second)) // not from where the route pulls
+	for name, req := range map[string]Request{
+		"all":        {Failback: true},
+		"its route":  {Failback: true, Route: "prod"},
+		"by pattern": {Failback: true, Jobs: []string{"ord*"}},
+	} {
+		i := g.item(req)
+		if i.Route != "prod" || i.Job != "orders" || i.Has() || i.Forcible || i.Blocked != "dc1 has completed no checkpoint of it below export prod yet" {
+			t.Errorf("%s: %+v", name, i)
+		}
+	}
+	if plan := g.plan(Request{}); len(plan.Items) != 0 {
+		t.Errorf("a failover lists it too: %+v", plan.Items)
+	}
+	g.known(checkpoint("orders", 7, 1))
+	if i := g.item(Request{Failback: true}); i.Has() || !strings.Contains(i.Blocked, "no replica of it at all") {
+		t.Errorf("when the first one is known: %+v", i)
+	}
+	key := g.ready(checkpoint("orders", 7, 1))
+	if i := g.item(Request{Failback: true}); i.Key != key || i.Blocked != "" {
+		t.Errorf("when it is READY: %+v", i)
+	}
+}
+
 func TestThePlanIsInTheOrderOfPrioritiesAndNamedByWhatItDecides(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t)
