@@ -67,7 +67,7 @@ var errorTable = []errorRow{
 	{raftstore.ErrNotPromoted, codes.FailedPrecondition, "JOB_NOT_PROMOTED", "ask `ckptferry failover status` for what is promoted"},
 	{raftstore.ErrForeignPromotion, codes.FailedPrecondition, "JOB_PROMOTED_ELSEWHERE", "make sure that it runs nowhere else, and use --force, which is recorded"},
 	{raftstore.ErrSweeping, codes.FailedPrecondition, "ROUTE_SWEPT", "send it again when the sweep is over"},
-	{raftstore.ErrRouteBusy, codes.FailedPrecondition, "ROUTE_BUSY", ""},
+	{raftstore.ErrRouteBusy, codes.FailedPrecondition, "ROUTE_BUSY", "see what uses it with `ckptferry transfer list` and `ckptferry failover status`"},
 	{raftstore.ErrUnknownMigration, codes.NotFound, "MIGRATION_UNKNOWN", "list the migrations to see which there are"},
 	{raftstore.ErrMigrationEnded, codes.FailedPrecondition, "MIGRATION_ENDED", "make one of another name"},
 	{raftstore.ErrLastVoter, codes.FailedPrecondition, "LAST_VOTER", "add another voter first"},
