@@ -11,9 +11,10 @@ import (
 
 // FailoverPlan is a whole plan, as the parts of PlanFailover make it up.
 type FailoverPlan struct {
-	Items []*ckptferryv1.FailoverItem
-	ID    string
-	Read  *ckptferryv1.ReadContext
+	Items      []*ckptferryv1.FailoverItem
+	ID         string
+	Datacenter string // that it is for
+	Read       *ckptferryv1.ReadContext
 }
 
 // PlanFailover asks for a plan, all parts of it. A stream that ends before its last part is ErrUnavailable: a plan that
@@ -34,7 +35,7 @@ func (c *Client) PlanFailover(ctx context.Context, req *ckptferryv1.PlanFailover
 		case err != nil:
 			return FailoverPlan{}, apiError(ctx, err)
 		}
-		plan.Items, plan.ID, plan.Read = append(plan.Items, part.GetItems()...), part.GetPlan(), part.GetRead()
+		plan.Items, plan.ID, plan.Read, plan.Datacenter = append(plan.Items, part.GetItems()...), part.GetPlan(), part.GetRead(), part.GetDatacenter()
 	}
 }
 

@@ -48,7 +48,7 @@ func (s *failover) PlanFailover(req *ckptferryv1.PlanFailoverRequest, out grpc.S
 	for items := plan.Items; ; {
 		part := items[:min(len(items), planPart)]
 		items = items[len(part):]
-		answer := &ckptferryv1.PlanFailoverResponse{Read: read}
+		answer := &ckptferryv1.PlanFailoverResponse{Read: read, Datacenter: s.cfg.Datacenter}
 		for _, i := range part {
 			answer.Items = append(answer.Items, i.Message())
 		}

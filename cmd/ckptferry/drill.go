@@ -142,12 +142,8 @@ func (a *app) printDrill(d raftstore.Drill) error {
 	if !d.Passed {
 		result = "FAILED"
 	}
-	rto := "-"
-	if d.RTO > 0 {
-		rto = units.Duration(d.RTO)
-	}
 	return a.printTable("JOB ROUTE CHECKPOINT LEVEL RESULT RPO RTO FLINK", [][]string{{
-		d.Job, d.Key.Route, fmt.Sprint(d.Key.CheckpointID), fmt.Sprint(d.Level), result, units.Duration(d.RPO), rto, orDash(d.FlinkVersion),
+		d.Job, d.Key.Route, fmt.Sprint(d.Key.CheckpointID), fmt.Sprint(d.Level), result, units.Duration(d.RPO), rtoCell(raftstore.DrillMessage(d)), orDash(d.FlinkVersion),
 	}})
 }
 

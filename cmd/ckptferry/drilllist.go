@@ -41,6 +41,14 @@ func (a *app) drillListCommand() *cobra.Command {
 	return c
 }
 
+// rtoCell is how long a drill took to a running job. Level 1 starts none.
+func rtoCell(d *ckptferryv1.Drill) string {
+	if rto := d.GetRto().AsDuration(); rto > 0 && d.GetLevel() > 1 {
+		return units.Duration(rto)
+	}
+	return "-"
+}
+
 func drillRows(all []*ckptferryv1.JobDrills) [][]string {
 	var rows [][]string
 	for _, of := range all {
@@ -51,7 +59,7 @@ func drillRows(all []*ckptferryv1.JobDrills) [][]string {
 		}
 		rows = append(rows, []string{
 			d.GetKey().GetRoute(), d.GetJob(), strconv.Itoa(int(d.GetLevel())), result, timeCell(d.GetStartedTime()),
-			units.Duration(d.GetRpo().AsDuration()), units.Duration(d.GetRto().AsDuration()), orDash(d.GetFlinkVersion()), timeCell(of.GetPassedTime()), orDash(d.GetActor()),
+			units.Duration(d.GetRpo().AsDuration()), rtoCell(d), orDash(d.GetFlinkVersion()), timeCell(of.GetPassedTime()), orDash(d.GetActor()),
 		})
 	}
 	return rows

@@ -98,6 +98,10 @@ routes:
 	if out := mustFerry(t, 6, "failover", "run", changed, "--endpoint", dc2.api); !strings.Contains(out, "it was changed since") {
 		t.Errorf("a changed plan: %s", out)
 	}
+	elsewhere := writeFile(t, filepath.Join(dir, "elsewhere.json"), strings.Replace(strings.Replace(plan, `"datacenter": "dc2"`, `"datacenter": "dc9"`, 1), `"datacenter":"dc2"`, `"datacenter":"dc9"`, 1))
+	if out := mustFerry(t, 6, "failover", "run", elsewhere, "--endpoint", dc2.api); !strings.Contains(out, "this plan was made by dc9, this is dc2") {
+		t.Errorf("a plan of another datacenter: %s", out)
+	}
 	if out := mustFerry(t, 0, "failover", "run", file, "--dry-run", "--deep", "--endpoint", dc2.api); !strings.Contains(out, "WOULD") {
 		t.Errorf("dry run: %s", out)
 	}

@@ -15,7 +15,7 @@ func (a *app) printPlan(output string, plan rpc.FailoverPlan) error {
 	a.noteFreshness(plan.Read)
 	switch output {
 	case "json":
-		return a.printMessage(&ckptferryv1.PlanFailoverResponse{Items: plan.Items, Plan: plan.ID, Read: plan.Read})
+		return a.printMessage(&ckptferryv1.PlanFailoverResponse{Items: plan.Items, Plan: plan.ID, Read: plan.Read, Datacenter: plan.Datacenter})
 	case "script":
 		if _, err := a.out.Write([]byte(planScript(plan))); err != nil {
 			return fmt.Errorf("write the result: %w", err)

@@ -52,7 +52,7 @@ func (a *app) failoverRunCommand() *cobra.Command {
 replica is looked at on the storage first. A job whose ground has moved since the plan (a newer replica, another promotion)
 is refused and says what moved; the others go on. Running the same plan again is done already.
 
-Exit code 6 when nothing was promoted because something was refused, 9 when a part was.`,
+Exit code 6 when nothing was promoted because something was refused, or the plan is of another datacenter; 9 when a part was.`,
 		Example: `  ckptferry failover run plan.json --reason 'dc1 is down, INC-4711'
   ckptferry failover plan -o json | ckptferry failover run - --dry-run`,
 		Args: cobra.MinimumNArgs(1),
@@ -74,6 +74,9 @@ func (a *app) runPlanCommand(c *cobra.Command) *cobra.Command {
 		}
 		items, err := chosenItems(plan.GetItems(), args[1:])
 		if err != nil {
+			return err
+		}
+		if err := f.isFor(cmd.Context(), plan); err != nil {
 			return err
 		}
 		return a.runPlan(cmd.Context(), f, plan.GetPlan(), items)
@@ -109,6 +112,25 @@ func (a *app) readPlan(name string) (*ckptferryv1.PlanFailoverResponse, error) {
 		return nil, fmt.Errorf("%w: %s says that it is plan %s, and what it holds is not: it was changed since. To leave jobs out, name those that are wanted", replicator.ErrRefused, name, plan.GetPlan())
 	}
 	return plan, nil
+}
+
+// isFor refuses a plan of another datacenter: there each replica of it would look as if it were gone.
+func (f runFlags) isFor(ctx context.Context, plan *ckptferryv1.PlanFailoverResponse) error {
+	if plan.GetDatacenter() == "" {
+		return nil // of an older agent
+	}
+	var status *ckptferryv1.GetStatusResponse
+	err := f.ask(ctx, func(ctx context.Context, agent api) (err error) {
+		status, err = agent.Status(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if here := status.GetDatacenter(); here != plan.GetDatacenter() {
+		return fmt.Errorf("%w: this plan was made by %s, this is %s: give --endpoint agents of %[2]s, or plan here", replicator.ErrRefused, plan.GetDatacenter(), here)
+	}
+	return nil
 }
 
 // chosenItems are those whose job matches a pattern; all without one.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	raftv1 "github.com/ckptferry/ckptferry/proto/ckptferry/raft/v1"
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
 	"github.com/ckptferry/ckptferry/raftstore"
 	"github.com/ckptferry/ckptferry/replicator"
@@ -57,6 +58,38 @@ func TestTheNewestReplicaIsChosen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two lives of a job are the worst that a failover can do, so a source that was heard of a moment ago is told of.
+func TestAPlanWarnsOfALiveSourceAndOfAFailedDrill(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t)
+	five := checkpoint("orders", 5, 5)
+	g.known(five)
+	key := g.ready(five)
+	g.now = noon.Add(3 * time.Second)
+	warns := func(want string, is bool) {
+		t.Helper()
+		if all := strings.Join(g.item(Request{}).Warnings, "\n"); strings.Contains(all, want) != is {
+			t.Errorf("warnings %q; want %q: %t", all, want, is)
+		}
+	}
+	const drill = "the last drill"
+	warns("source dc1 was heard of 3 s ago: the job probably still runs there; stop it first, or two lives of it write to the same sinks", true)
+	warns(drill, false)
+	drilled := func(minute int, passed bool, detail string) {
+		t.Helper()
+		g.do(&raftv1.Command{Op: &raftv1.Command_RecordDrill{RecordDrill: &raftv1.RecordDrill{Drill: raftstore.DrillMessage(raftstore.Drill{
+			Key: key, Job: "orders", Level: 1, Passed: passed, StartedAt: noon.Add(time.Duration(minute) * time.Minute), Actor: "ann", Detail: detail})}}})
+	}
+	drilled(1, true, "")
+	warns(drill, false)
+	drilled(2, false, "file x: other bytes.")
+	warns("the last drill, level 1 with chk-5 at 2026-03-01T12:02:00Z, failed: file x: other bytes: `ckptferry replica scrub orders`", true)
+	drilled(3, true, "")
+	warns(drill, false)
+	g.now = noon.Add(time.Minute)
+	warns("was heard of", false)
 }
 
 func TestWhatAPlanSays(t *testing.T) {

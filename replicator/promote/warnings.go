@@ -2,6 +2,7 @@ package promote
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ckptferry/ckptferry/raftstore"
@@ -68,11 +69,23 @@ func (p *planner) warnings(c chosen, line replicator.StartLine) []string {
 			warn("its last scrub is more than %s ago; `failover run --deep` reads its bytes", days(p.req.ScrubWithin))
 		}
 	}
-	p.warnOfSilence(r.Key.Route, warn)
+	p.warnOfDrill(r.Key.Route, r.Job, warn)
+	p.warnOfSource(r.Key.Route, c.promotion != nil, warn)
 	return append(all, r.Warnings...)
 }
 
-func (p *planner) warnOfSilence(name string, warn func(string, ...any)) {
+// warnOfDrill tells when the newest rehearsal failed: the failover is about to do what went wrong there.
+func (p *planner) warnOfDrill(route, job string, warn func(string, ...any)) {
+	d, _, ok := p.view.Drills(route, job)
+	if !ok || d.Level == 0 || d.Passed {
+		return
+	}
+	warn("the last drill, level %d with chk-%d at %s, failed: %s: `ckptferry replica scrub %s`", d.Level, d.Key.CheckpointID, at(d.StartedAt), strings.TrimRight(d.Detail, ". "), job)
+}
+
+// warnOfSource tells what a source's silence means, and what it means that there is none. Of a job that is promoted here
+// already its fence speaks.
+func (p *planner) warnOfSource(name string, promoted bool, warn func(string, ...any)) {
 	route, ok := p.routes[name]
 	switch seen := p.view.SeenAt(name); {
 	case !ok:
@@ -81,6 +94,9 @@ func (p *planner) warnOfSilence(name string, warn func(string, ...any)) {
 		warn("source %s has never been heard of: what is newest there is not known", route.FromDC)
 	case p.now.Sub(seen) > p.req.SilentAfter:
 		warn("source %s has not been heard of since %s: newer checkpoints may exist there", route.FromDC, at(seen))
+	case !promoted:
+		warn("source %s was heard of %d s ago: the job probably still runs there; stop it first, or two lives of it write to the same sinks",
+			route.FromDC, max(0, p.now.Sub(seen))/time.Second)
 	}
 }
 

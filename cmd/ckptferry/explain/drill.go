@@ -32,7 +32,11 @@ func Drill(d *ckptferryv1.Drill, now time.Time) string {
 	if !d.GetPassed() {
 		return s + "failed: " + stop(d.GetDetail())
 	}
-	s += fmt.Sprintf("passed: RPO %s, RTO %s", units.Duration(d.GetRpo().AsDuration()), units.Duration(d.GetRto().AsDuration()))
+	rto := "-" // level 1 starts no job
+	if took := d.GetRto().AsDuration(); took > 0 && d.GetLevel() > 1 {
+		rto = units.Duration(took)
+	}
+	s += fmt.Sprintf("passed: RPO %s, RTO %s", units.Duration(d.GetRpo().AsDuration()), rto)
 	if v := d.GetFlinkVersion(); v != "" {
 		s += ", Flink " + v
 	}

@@ -27,7 +27,7 @@ func TestAParagraphSaysHowTheLastDrillWent(t *testing.T) {
 		"nobody was asked":            {},
 		"never, and there is nothing": {state: ckptferryv1.LagState_LAG_STATE_NO_REPLICA, drills: &ckptferryv1.JobDrills{}},
 		"never":                       {drills: &ckptferryv1.JobDrills{}, want: "It was never drilled: `ckptferry drill orders --level 1` reads every byte of its newest replica. There"},
-		"passed":                      {drills: &ckptferryv1.JobDrills{Newest: bytes, NewestPassed: bytes}, want: "Last drill: level 1 with chk-9, 1h0m0s ago, passed: RPO 4s, RTO 31s. There"},
+		"passed":                      {drills: &ckptferryv1.JobDrills{Newest: bytes, NewestPassed: bytes}, want: "Last drill: level 1 with chk-9, 1h0m0s ago, passed: RPO 4s, RTO -. There"},
 		"failed":                      {drills: &ckptferryv1.JobDrills{Newest: failed}, want: "Last drill: level 2 with chk-9, 1m0s ago, failed: the drill failed: the command ended with exit status 1. None has passed yet. There"},
 		"failed after one that passed": {drills: &ckptferryv1.JobDrills{Newest: failed, NewestPassed: flink},
 			want: "exit status 1. The last that passed: level 3 with chk-9, 90 days ago, passed: RPO 4s, RTO 31s, Flink 1.20.0. There"},

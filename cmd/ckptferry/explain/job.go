@@ -160,7 +160,7 @@ func (j Job) todo() string {
 	case l.GetState() == ckptferryv1.LagState_LAG_STATE_CAUGHT_UP:
 		return "There is nothing to do."
 	case l.GetState() == ckptferryv1.LagState_LAG_STATE_SOURCE_SILENT:
-		return fmt.Sprintf("Ask `ckptferry status` in the source's datacenter; if that is lost, `ckptferry restore-command %s` says how the job is started here.", l.GetReplica())
+		return fmt.Sprintf("Ask `ckptferry status` in the source's datacenter; if that is lost, `ckptferry failover plan %s` says what the job goes on from here.", l.GetJob())
 	case l.GetState() == ckptferryv1.LagState_LAG_STATE_PROMOTED:
 		return fmt.Sprintf("`ckptferry failover status %s` says who promoted it, when and why; `ckptferry failover abort %[1]s` has the route pull for it again.", l.GetJob())
 	case j.Problem != "":

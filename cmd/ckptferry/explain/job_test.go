@@ -78,7 +78,7 @@ func TestAParagraphSaysHowAJobIsWhyAndWhatToDo(t *testing.T) {
 			Job{Lag: lag(ckptferryv1.LagState_LAG_STATE_SOURCE_SILENT, "source dc1 has not been heard of for 5m0s"), Problem: "watch export prod of dc1: connection refused"},
 			"Nobody knows how far orders (route prod) is behind, since its source is silent: chk-11 is the newest that is READY here, at hdfs://dc2/r/chk-11, and its checkpoint is 1m35s old. " +
 				"Source dc1 has not been heard of for 5m0s. The leader says of route prod: watch export prod of dc1: connection refused. " +
-				"Ask `ckptferry status` in the source's datacenter; if that is lost, `ckptferry restore-command hdfs://dc2/r/chk-11` says how the job is started here.",
+				"Ask `ckptferry status` in the source's datacenter; if that is lost, `ckptferry failover plan orders` says what the job goes on from here.",
 		},
 		"an old answer, and a state of a newer version": {
 			Job{Lag: lag(99, "y"), Stale: true},

@@ -132,7 +132,9 @@ type PlanFailoverResponse struct {
 	// Only in the last part: the digest of all items in order. It names the plan.
 	Plan string `protobuf:"bytes,2,opt,name=plan,proto3" json:"plan,omitempty"`
 	// How fresh.
-	Read          *ReadContext `protobuf:"bytes,3,opt,name=read,proto3" json:"read,omitempty"`
+	Read *ReadContext `protobuf:"bytes,3,opt,name=read,proto3" json:"read,omitempty"`
+	// The datacenter that the plan is for. Empty in plans of older agents.
+	Datacenter    string `protobuf:"bytes,4,opt,name=datacenter,proto3" json:"datacenter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +188,13 @@ func (x *PlanFailoverResponse) GetRead() *ReadContext {
 		return x.Read
 	}
 	return nil
+}
+
+func (x *PlanFailoverResponse) GetDatacenter() string {
+	if x != nil {
+		return x.Datacenter
+	}
+	return ""
 }
 
 // FailoverItem is what is planned for one job.
@@ -985,11 +994,14 @@ const file_ckptferry_v1_failover_service_proto_rawDesc = "" +
 	"\n" +
 	"claim_mode\x18\x05 \x01(\x0e2\x17.ckptferry.v1.ClaimModeR\tclaimMode\x12<\n" +
 	"\fscrub_within\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vscrubWithin\x12\x1a\n" +
-	"\bfailback\x18\a \x01(\bR\bfailback\"\x8b\x01\n" +
+	"\bfailback\x18\a \x01(\bR\bfailback\"\xab\x01\n" +
 	"\x14PlanFailoverResponse\x120\n" +
 	"\x05items\x18\x01 \x03(\v2\x1a.ckptferry.v1.FailoverItemR\x05items\x12\x12\n" +
 	"\x04plan\x18\x02 \x01(\tR\x04plan\x12-\n" +
-	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\"\xad\x06\n" +
+	"\x04read\x18\x03 \x01(\v2\x19.ckptferry.v1.ReadContextR\x04read\x12\x1e\n" +
+	"\n" +
+	"datacenter\x18\x04 \x01(\tR\n" +
+	"datacenter\"\xad\x06\n" +
 	"\fFailoverItem\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x1a\n" +
