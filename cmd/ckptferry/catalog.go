@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ckptferryv1 "github.com/ckptferry/ckptferry/proto/ckptferry/v1"
+	"github.com/ckptferry/ckptferry/replicator"
 )
 
 func (a *app) catalogCommand() *cobra.Command {
@@ -25,7 +27,7 @@ func (a *app) catalogRebuildCommand() *cobra.Command {
 		Use:   "rebuild",
 		Short: "Put replicas that the storage has and the group's record lacks back on record",
 		Long: `For a group that has lost its state. Apply the routes first, as they were: below the root of each the manifests are read, and what is whole
-becomes READY on record. What is not is told, and not recorded. It may be repeated; what is on record stays as it is.
+becomes READY on record. What is not is told, and not recorded; then it exits 7, after all the rest was done. It may be repeated; what is on record stays as it is.
 
 Not in the manifests, and so lost with the group: pins, promotions, what Flink has claimed, drills and the audit. Pin again what a job goes
 on from before you set keep for its route.`,
@@ -49,8 +51,15 @@ on from before you set keep for its route.`,
 			if err != nil {
 				return err
 			}
+			var broken error
+			if n := counts["broken"]; n > 0 {
+				broken = fmt.Errorf("%w: %d of %d replicas on the storage are broken, and not on record; what is whole is", replicator.ErrVerify, n, len(rows))
+				if req.GetDryRun() {
+					broken = fmt.Errorf("%w: %d of %d replicas on the storage are broken", replicator.ErrVerify, n, len(rows))
+				}
+			}
 			if f.output == "json" {
-				return a.printStream("replicas", parts)
+				return cmp.Or(a.printStream("replicas", parts), broken)
 			}
 			if len(rows) > 0 {
 				if err := a.printTable("OUTCOME ROUTE JOB CHECKPOINT URI PROBLEM", rows); err != nil {
@@ -62,7 +71,7 @@ on from before you set keep for its route.`,
 				done = "not on record (dry run: nothing was changed)"
 			}
 			a.note("%d %s, %d known, %d broken", counts["recovered"], done, counts["known"], counts["broken"])
-			return nil
+			return broken
 		},
 	}
 	f.register(c)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"testing"
 
 	"github.com/ckptferry/ckptferry/cmd/ckptferry/config"
@@ -70,6 +71,14 @@ func TestEveryErrorThatMeansSomethingHasItsExitCode(t *testing.T) {
 		}
 		if got := exitCode(fmt.Errorf("do something: %w", tc.err)); got != tc.want {
 			t.Errorf("%v, wrapped: exit code %d, want %d", tc.err, got, tc.want)
+		}
+	}
+}
+
+func TestWhatIsNoFileIsNotSaidToBeOne(t *testing.T) {
+	for _, err := range []error{errNotKnown, errNoRouteBack} {
+		if !errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "file") {
+			t.Errorf("%v", err)
 		}
 	}
 }

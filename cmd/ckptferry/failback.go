@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -123,10 +122,10 @@ func (a *app) missingRoute(ctx context.Context, f planFlags, jobs []string) (mis
 	if _, err := a.out.Write([]byte(text)); err != nil {
 		return true, fmt.Errorf("write the result: %w", err)
 	}
-	return true, fmt.Errorf("route %s: %w (%w): mend and apply what was printed, the export there and the route here, and plan again", f.route, errNoRouteBack, fs.ErrNotExist)
+	return true, fmt.Errorf("route %s: %w: mend and apply what was printed, the export there and the route here, and plan again", f.route, errNoRouteBack)
 }
 
-var errNoRouteBack = errors.New("it is not there yet")
+var errNoRouteBack error = absentError("it is not there yet")
 
 // reverseYAML is the export and the route that bring fenced jobs back, as far as this datacenter can know them. Empty when
 // none of the jobs is fenced.

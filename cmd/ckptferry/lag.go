@@ -94,7 +94,13 @@ func (a *app) lag(f lagFlags, req *ckptferryv1.GetReplicaLagRequest, answer *ckp
 }
 
 // errNotKnown is something that the group has never heard of.
-var errNotKnown = fmt.Errorf("not known: %w", fs.ErrNotExist)
+var errNotKnown error = absentError("not known")
+
+// absentError is fs.ErrNotExist of something that is no file, and does not say that it were one.
+type absentError string
+
+func (e absentError) Error() string { return string(e) }
+func (e absentError) Unwrap() error { return fs.ErrNotExist }
 
 // lagError says which jobs are over a limit; the exit code is 8.
 type lagError struct {

@@ -44,7 +44,12 @@ func askAround(t *testing.T, target *process, replicas string) {
 		{0, `"total": {}`, at("replica", "prune", "--dry-run", "-o", "json")},
 		{3, `route "nope": not found`, at("replica", "prune", "--route", "nope")},
 		{0, "READY   ", at("replica", "scrub", fixtureJob)},
-		{0, "there is nothing READY to read", at("replica", "scrub", "nope")},
+		{3, `job "nope": not found`, at("replica", "scrub", "nope")},
+		{3, `job "nope": not found`, at("replica", "prune", "nope")},
+		{3, `job "nope": not found`, at("replica", "prune", "nope", "--dry-run")},
+		{3, "knows no route nope, and nothing was changed", at("route", "remove", "prod", "nope")},
+		{3, "knows no export nope, and nothing was changed", at("export", "remove", "nope", "--dry-run")},
+		{0, "prod", at("route", "list")},
 		{0, "known    prod   " + fixtureJob, at("catalog", "rebuild", "--dry-run", "--deep")},
 		{0, "0 put back on record, 1 known, 0 broken", at("catalog", "rebuild", "--route", "prod")},
 		{3, "unknown route", at("catalog", "rebuild", "--route", "nope")},
@@ -90,6 +95,15 @@ func askAround(t *testing.T, target *process, replicas string) {
 	}
 	mustFerry(t, 7, at("replica", "verify", fixtureJob)...)
 	mustFerry(t, 7, at("replica", "verify", fixtureJob, "-o", "json")...)
+	if err := os.WriteFile(name, whole[1:], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--dry-run"}, {}, {"-o", "json"}} {
+		code, out, errs := ferry(at(append([]string{"catalog", "rebuild"}, args...)...)...)
+		if code != 7 || !strings.Contains(out, "chk-4") || !strings.Contains(errs, "1 of 1 replicas on the storage are broken") {
+			t.Errorf("catalog rebuild %q: exit code %d\n%s%s", args, code, out, errs)
+		}
+	}
 	if err := os.WriteFile(name, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}

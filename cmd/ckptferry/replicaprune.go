@@ -41,6 +41,9 @@ With --dry-run nothing changes: each line says what goes, how many files and byt
 			if len(args) == 1 {
 				req.Job = args[0]
 			}
+			if err := f.knowsJob(cmd.Context(), req.GetJob(), req.GetRoute()); err != nil {
+				return err
+			}
 			var (
 				gone  []*ckptferryv1.Pruned
 				total *ckptferryv1.PruneTotal
@@ -103,4 +106,20 @@ func (a *app) printStream(name string, parts []proto.Message) error {
 		return err
 	}
 	return printJSON(a.out, map[string]any{name: raw})
+}
+
+// knowsJob is an error when the group has no replica of a job and its routes don't know it either: for calls that find
+// nothing to do then. No name is all jobs, which is right.
+func (f clientFlags) knowsJob(ctx context.Context, job, route string) error {
+	if job == "" {
+		return nil
+	}
+	return f.ask(ctx, func(ctx context.Context, agent api) error {
+		page, err := agent.Replicas(ctx, &ckptferryv1.ListReplicasRequest{Job: job, Route: route, PageSize: 1})
+		if err != nil || len(page.GetReplicas()) > 0 {
+			return err
+		}
+		_, err = agent.Lag(ctx, &ckptferryv1.GetReplicaLagRequest{Job: job, Route: route}) // it refuses one that it doesn't know
+		return err
+	})
 }

@@ -27,6 +27,9 @@ source has it. Exits 7 when something is wrong.`,
 			if len(args) == 1 {
 				req.Job = args[0]
 			}
+			if err := f.knowsJob(cmd.Context(), req.GetJob(), req.GetRoute()); err != nil {
+				return err
+			}
 			var seen []*ckptferryv1.ScrubReplicasResponse
 			err := f.ask(cmd.Context(), func(ctx context.Context, agent api) error {
 				seen = nil

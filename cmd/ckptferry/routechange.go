@@ -27,7 +27,12 @@ func (a *app) removeCommand(what, long string, take func(*ckptferryv1.RemoveRout
 			req := &ckptferryv1.RemoveRoutesRequest{DryRun: dryRun}
 			take(req, names)
 			var answer *ckptferryv1.RemoveRoutesResponse
-			err := f.ask(cmd.Context(), func(ctx context.Context, agent api) (err error) {
+			// In a call of its own: when the answer to the removal is lost, asking again finds nothing, and that is right.
+			err := f.ask(cmd.Context(), func(ctx context.Context, agent api) error { return knowsAll(ctx, agent, req) })
+			if err != nil {
+				return err
+			}
+			err = f.ask(cmd.Context(), func(ctx context.Context, agent api) (err error) {
 				answer, err = agent.RemoveRoutes(ctx, req)
 				return err
 			})
@@ -45,16 +50,40 @@ func (a *app) removeCommand(what, long string, take func(*ckptferryv1.RemoveRout
 	return c
 }
 
+// knowsAll refuses names that the agent does not know: they are mistyped, or those of another datacenter.
+func knowsAll(ctx context.Context, agent api, req *ckptferryv1.RemoveRoutesRequest) error {
+	all, err := agent.Routes(ctx)
+	if err != nil {
+		return err
+	}
+	var unknown []string
+	for _, name := range req.GetExports() {
+		if !slices.ContainsFunc(all.GetExports(), func(e *ckptferryv1.Export) bool { return e.GetName() == name }) {
+			unknown = append(unknown, "export "+name)
+		}
+	}
+	for _, name := range req.GetRoutes() {
+		if !slices.ContainsFunc(all.GetRoutes(), func(r *ckptferryv1.Route) bool { return r.GetName() == name }) {
+			unknown = append(unknown, "route "+name)
+		}
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("agent %s knows no %s, and nothing was changed: `ckptferry export list` and `ckptferry route list` show what its datacenter has: %w",
+			all.GetRead().GetAgent(), strings.Join(unknown, ", no "), rpc.ErrNotFound)
+	}
+	return nil
+}
+
 func (a *app) exportRemoveCommand() *cobra.Command {
 	return a.removeCommand("exports", `Forgets exports in the group of the agent that is asked, with what was found below them: from then on no other datacenter
-reads them, and routes that pull them say so. Nothing on the storage is touched. One that is not there is removed already.`,
+reads them, and routes that pull them say so. Nothing on the storage is touched. A name that is not there exits 3, and nothing is changed.`,
 		func(req *ckptferryv1.RemoveRoutesRequest, names []string) { req.Exports = names })
 }
 
 func (a *app) routeRemoveCommand() *cobra.Command {
 	return a.removeCommand("routes", `Forgets routes in the group of the agent that is asked, with what is known of their sources. Their replicas stay, on the storage
 and on record: restore from them, verify them and fail over to them as before. A route that copies just now is refused: pause
-it first. One that is not there is removed already.`,
+it first. So is one that jobs go on here from. A name that is not there exits 3, and nothing is changed.`,
 		func(req *ckptferryv1.RemoveRoutesRequest, names []string) { req.Routes = names })
 }
 
