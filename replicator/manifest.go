@@ -61,7 +61,7 @@ type ManifestHeader struct {
 	MetadataCRC   CRC       `json:"metadata_crc32c"`
 	Created       time.Time `json:"created"`
 	Warnings      []string  `json:"warnings,omitempty"`
-	// Label is what the group knew that had the replica made; empty of one that was made by hand, or long ago.
+	// Label is what the group knew that had the replica made; of one that was made by hand the time alone, of one made long ago nothing.
 	Label Label `json:"label,omitzero"`
 }
 

@@ -171,6 +171,11 @@ func (b *publisher) sourceUnchanged(ctx context.Context) error {
 	if !same {
 		return fmt.Errorf("%w: %s is another one than when the copy began: a new life of the job has the same job id and checkpoint number. Nothing of it is visible at the target", ErrSuperseded, p.layout.dir.Join(metadataName))
 	}
+	if p.req.Label.Completed.IsZero() { // without it a survey can't order it among other JobIDs, which keeps nobody from restoring
+		if fi, err := p.sources.base.Stat(ctx, path.Join(p.layout.name(), metadataName)); err == nil {
+			p.req.Label.Completed = fi.ModTime.UTC()
+		}
+	}
 	return nil
 }
 

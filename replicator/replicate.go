@@ -175,13 +175,18 @@ func (r *run) do(ctx context.Context) error {
 }
 
 // risk says why Flink may delete files of the replica. It is asked last: who claims a replica marks it first, and fences out
-// with the promotion whoever copies for the job.
+// with the promotion whoever copies for the job. One that is claimed itself is copied only by a group that lost its record.
 func (r *run) risk(ctx context.Context) (string, error) {
 	c, err := readClaims(ctx, r.dst)
 	if err != nil {
 		return "", err
 	}
-	return c.atRisk(ctx, r.plan.layout.name(), append([]string{r.plan.layout.top()}, r.plan.borrows()...))
+	name := r.plan.layout.name()
+	if c.marked[name] {
+		return fmt.Sprintf("Flink claimed this very replica (%s is marked so on the storage), and whoever has it made does not know: it is Flink's, which deletes its files as its job goes on, "+
+			"so it is never offered (AT_RISK). After a group lost its record, rebuild the catalogue before routes pull", name), nil
+	}
+	return c.atRisk(ctx, name, append([]string{r.plan.layout.top()}, r.plan.borrows()...))
 }
 
 func (r *run) copyAndPublish(ctx context.Context, a *attempt) error {

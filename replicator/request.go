@@ -193,8 +193,8 @@ type Result struct {
 	ManifestCRC   CRC   `json:"-"`
 	ManifestFiles int   `json:"-"`
 	ManifestBytes int64 `json:"-"`
-	// AtRisk says of a READY replica why nothing may be started from it all the same: Flink claimed another one that has files
-	// where this one has some, and deletes them. Empty when it doesn't. It is among Warnings too.
+	// AtRisk says of a READY replica why nothing may be started from it all the same: Flink claimed it, or another one that
+	// has files where this one has some, and deletes them. Empty when it doesn't. It is among Warnings too.
 	AtRisk string `json:"at_risk,omitempty"`
 	// Facts are what a restore from the replica depends on; known as soon as there is a plan.
 	Facts    RestoreFacts  `json:"-"`

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type Label struct {
 	Route string `json:"route,omitempty"`
 	// Attempt is the replica's.
 	Attempt uint64 `json:"attempt,omitempty"`
-	// Completed is when the source's checkpoint was, by its storage's clock.
+	// Completed is when the source's checkpoint was, by its storage's clock. Where the caller doesn't know, it is the time at
+	// which the source's _metadata was written last.
 	Completed time.Time `json:"completed,omitzero"`
 }
 
@@ -53,6 +55,17 @@ func (s Surveyed) Completed() time.Time {
 		return s.Header.Label.Completed
 	}
 	return s.Header.Created
+}
+
+// NewerThan says that the source's checkpoint is newer than another one of the same job. The ids of one JobID grow, whenever the
+// replicas were made and in whichever order. Between JobIDs, and between savepoints, the times tell at which the source completed
+// them; one whose time nobody knows counts as older. It orders what is of one JobID, or of one each: not a mix of both.
+func (s Surveyed) NewerThan(other Surveyed) bool {
+	if s.JobID() != "" && s.JobID() == other.JobID() && s.Header.CheckpointID != other.Header.CheckpointID {
+		return s.Header.CheckpointID > other.Header.CheckpointID
+	}
+	return cmp.Or(s.Header.Label.Completed.Compare(other.Header.Label.Completed), s.Header.Created.Compare(other.Header.Created),
+		strings.Compare(s.Replica, other.Replica)) > 0
 }
 
 // JobID is Flink's JobID, as far as the replica's place tells; empty for a savepoint.

@@ -110,12 +110,15 @@ var lostQuorumSteps = []step{
 		w.ask = nil
 		w.kill(w.T, w.dc1...) // what follows is of the target alone
 	}},
-	{command: "ckptferry route apply -f routes.yaml", want: "prod"},
+	{command: "ckptferry route apply -f routes.yaml", want: "prod", before: func(w *rehearsal) {
+		w.file("routes.yaml", strings.Replace(w.routes, "keep: 2", "keep: 2, mode: paused", 1))
+	}},
 	{command: "ckptferry catalog rebuild --dry-run", want: "recovered"},
 	{command: "ckptferry catalog rebuild", want: "recovered"},
 	{command: "ckptferry replica list", want: "READY"},
 	{command: "ckptferry metadata verify hdfs://dc2/flink/replicas/prod", want: "chk-4"},
 	{command: "ckptferry failover plan", want: "chk-4"},
+	{command: "ckptferry route resume prod", want: "prod"},
 }
 
 // joining is the configuration of another agent of dc2, dc2-d, and its address for the others of the group.

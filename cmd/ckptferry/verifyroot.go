@@ -26,6 +26,8 @@ type rootJob struct {
 	AtRisk []rootProblem `json:"at_risk,omitempty"`
 	// Claimed are those that were handed to Flink with CLAIM.
 	Claimed []string `json:"claimed,omitempty"`
+
+	newest map[string]replicator.Surveyed // by JobID, of the whole ones; savepoints under ""
 }
 
 // rootProblem is a replica that is not whole.
@@ -42,7 +44,7 @@ func (a *app) verifyRoot(ctx context.Context, stores *fsutil.Stores, root fsutil
 		name, sure := s.Job()
 		j := byJob[name]
 		if j == nil {
-			j = &rootJob{Job: name, Named: sure, Problems: []rootProblem{}}
+			j = &rootJob{Job: name, Named: sure, Problems: []rootProblem{}, newest: map[string]replicator.Surveyed{}}
 			byJob[name] = j
 			jobs = append(jobs, j)
 		}
@@ -56,14 +58,17 @@ func (a *app) verifyRoot(ctx context.Context, stores *fsutil.Stores, root fsutil
 			j.AtRisk = append(j.AtRisk, rootProblem{s.Dir.String(), s.AtRisk})
 		default:
 			j.Whole++
-			if j.Newest == "" || s.Completed().After(j.At) {
-				j.Newest, j.At = s.Dir.String(), s.Completed()
+			if best, there := j.newest[s.JobID()]; !there || s.NewerThan(best) {
+				j.newest[s.JobID()] = s
 			}
 		}
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	for _, j := range jobs {
+		j.choose()
 	}
 	slices.SortFunc(jobs, func(a, b *rootJob) int { return strings.Compare(a.Job, b.Job) })
 	if output == "json" {
@@ -86,6 +91,19 @@ func (a *app) verifyRoot(ctx context.Context, stores *fsutil.Stores, root fsutil
 		return fmt.Errorf("%w: %d of %d job(s) below %s have no whole replica that Flink may be started from", replicator.ErrVerify, lacking, len(jobs), root)
 	}
 	return nil
+}
+
+// choose names the newest of all JobIDs that the job had.
+func (j *rootJob) choose() {
+	var best *replicator.Surveyed
+	for _, s := range j.newest {
+		if best == nil || s.NewerThan(*best) {
+			best = &s
+		}
+	}
+	if best != nil {
+		j.Newest, j.At = best.Dir.String(), best.Header.Label.Completed
+	}
 }
 
 func (a *app) printRoot(jobs []*rootJob) error {
