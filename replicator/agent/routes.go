@@ -211,7 +211,7 @@ func (a *applied) checkDisjoint(isNewRoute func(raftstore.Route) bool, isNewExpo
 				}
 			}
 			for _, place := range alsoReadable(e) {
-				if _, in := place.Rel(root); in && root != place {
+				if overlap(root, place) && root != place {
 					a.wrong("root %s of route %s overlaps with %s, also_readable of export %s: ckptferry never writes into what Flink keeps; to let the replicas be read, name the root itself", r.Root, r.Name, place, e.Name)
 				}
 			}
@@ -230,9 +230,10 @@ func bases(e raftstore.Export) []fsutil.URI {
 	return out
 }
 
-// alsoReadable are the places that an export reads from beside its bases. A route's root, or what lies below it, may be
+// alsoReadable are the places that an export reads from beside its bases. A route's root may be
 // one: a job that was promoted with CLAIM refers to files of its replica, and these must be read to bring it home. A
-// directory around a root may not: it is not ckptferry's alone.
+// directory around a root may not, since it is not ckptferry's alone; nor one below it, which may be a changelog of
+// Flink's, and what lies below a root is swept.
 func alsoReadable(e raftstore.Export) []fsutil.URI {
 	var out []fsutil.URI
 	for _, s := range e.AlsoReadable {

@@ -128,7 +128,7 @@ func TestWhatAlsoReadableMayBeOfARoutesRoot(t *testing.T) {
 	for name, tc := range map[string]struct{ root, readable, says string }{
 		"the root itself":       {"hdfs://dc2/replicas", "hdfs://dc2/replicas", ""},
 		"the root with a slash": {"hdfs://dc2/replicas", "hdfs://dc2/replicas/", ""},
-		"below the root":        {"hdfs://dc2/replicas", "hdfs://dc2/replicas/in/" + jobA, ""},
+		"below the root":        {"hdfs://dc2/replicas", "hdfs://dc2/replicas/changelog", "also_readable of export prod"},
 		"beside the root":       {"hdfs://dc2/replicas", "hdfs://dc2/replicas2", ""},
 		"just above the root":   {"hdfs://dc2/all/replicas", "hdfs://dc2/all", "root hdfs://dc2/all/replicas of route in overlaps with hdfs://dc2/all, also_readable"},
 		"far above the root":    {"hdfs://dc2/a/b/replicas", "hdfs://dc2/a", "also_readable of export prod"},
