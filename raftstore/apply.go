@@ -94,7 +94,8 @@ func (s *State) applyLater(at time.Time, cmd *raftv1.Command) error {
 // maxEpoch leaves room for the promotions that a job's epoch counts beside it.
 const maxEpoch = 1 << 62
 
-// raiseEpoch fences out every proposer of an older epoch. Raising to the current epoch is done already.
+// raiseEpoch fences out every proposer of an older epoch. Raising to the current epoch is done already. What the source
+// is told of the route's promotions is of the new epoch then, or it would be passed over there as older than what it knows.
 func (s *State) raiseEpoch(c *raftv1.RaiseEpoch) error {
 	switch now := s.Epochs.at(c.GetRoute()); {
 	case c.GetRoute() == "" || c.GetEpoch() == 0:
@@ -103,8 +104,11 @@ func (s *State) raiseEpoch(c *raftv1.RaiseEpoch) error {
 		return fmt.Errorf("%w: epoch %d of route %s is higher than any that is counted to", ErrInvalid, c.GetEpoch(), c.GetRoute())
 	case c.GetEpoch() < now:
 		return fmt.Errorf("%w: route %s is at epoch %d, not %d", ErrStale, c.GetRoute(), now, c.GetEpoch())
+	case c.GetEpoch() == now:
+		return nil
 	}
 	s.Epochs = s.Epochs.with(c.GetRoute(), c.GetEpoch())
+	s.liftPromotions(c.GetRoute())
 	return nil
 }
 

@@ -193,6 +193,24 @@ func (s *State) endPromotion(p promoted, as PromotionState, at time.Time) {
 	}
 }
 
+// liftPromotions brings a route's promotions to their jobs' epochs, which were raised. One that is ACTIVE must be
+// acknowledged anew. Of one that was ended by hand the source is told that it is over; when it was acknowledged stays, as
+// nobody acknowledges it again. What has failed back was ended by the source, which is told nothing.
+func (s *State) liftPromotions(route string) {
+	for name, p := range s.Promotions.from(jobName{Route: route}) { // of the tree as it is now
+		switch {
+		case name.Route != route:
+			return
+		case p.State == PromotionFailedBack:
+			continue
+		case p.State == PromotionActive:
+			p.FenceAcknowledgedAt = time.Time{}
+		}
+		p.Epoch = s.jobEpoch(route, name.Job)
+		s.Promotions = s.Promotions.with(name, p)
+	}
+}
+
 // fenceJobs notes at a source what a target has promoted, and ends what this side promoted before that.
 func (s *State) fenceJobs(at time.Time, c *raftv1.FenceJobs) error {
 	if !s.Exports.has(c.GetExport()) {

@@ -318,6 +318,36 @@ func TestAcknowledgedFenceIsThatOfThePromotion(t *testing.T) {
 	}
 }
 
+func TestARaisedEpochIsThatOfWhatIsToldOfItsRoute(t *testing.T) {
+	active := twoReady().then(promote(NoClaim, promoteItem(5, fence(0, 1))), acknowledge(fenced(1, 0)))
+	aborted := active.then(endPromotions("orders"))
+	for name, c := range map[string]struct {
+		log          commands
+		epoch        uint64
+		acknowledged bool
+	}{
+		"ACTIVE":                       {active.then(raise(3)), 4, false},
+		"twice":                        {active.then(raise(3), acknowledge(fenced(4, 0)), raise(3)), 4, true},
+		"again, higher":                {active.then(raise(3), acknowledge(fenced(4, 0)), raise(5)), 6, false},
+		"acknowledged late":            {active.then(raise(3), acknowledge(fenced(1, 0))), 4, false},
+		"ended by hand":                {aborted.then(raise(3)), 4, true},
+		"failed back":                  {active.then(fenceJobs("dc1", fenced(1, 1000)), raise(3)), 1, true},
+		"of another route":             {active.then(&raftv1.Command{Op: &raftv1.Command_RaiseEpoch{RaiseEpoch: &raftv1.RaiseEpoch{Route: "a", Epoch: 3}}}), 1, true},
+		"promoted again after a raise": {aborted.then(raise(3), promote(NoClaim, promoteItem(5, fence(4, 1)))), 5, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := stateAfter(t, c.log...)
+			p, _ := viewOf(s).Promotion("prod", "orders")
+			if p.Epoch != c.epoch || p.FenceAcknowledgedAt.IsZero() == c.acknowledged {
+				t.Errorf("promotion in epoch %d, acknowledged at %s; want %d, %t", p.Epoch, p.FenceAcknowledgedAt, c.epoch, c.acknowledged)
+			}
+			if err := s.check(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // tenThousandPromotions are jobs with one READY replica each, and the commands that promote them all.
 func tenThousandPromotions(jobs int) (State, []*raftv1.Command) {
 	s := newState()

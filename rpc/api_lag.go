@@ -31,6 +31,9 @@ func (s *api) GetReplicaLag(_ context.Context, req *ckptferryv1.GetReplicaLagReq
 		return nil, err
 	}
 	from := s.read()
+	if err := s.hasApplied(from.index); err != nil {
+		return nil, err
+	}
 	answer := &ckptferryv1.GetReplicaLagResponse{Read: s.readContext(from)}
 	asked := false
 	for _, l := range from.lags(s.cfg.Now(), s.cfg.SilentAfter()) { // by route and job

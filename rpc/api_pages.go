@@ -55,6 +55,9 @@ func (s *api) ListReplicas(_ context.Context, req *ckptferryv1.ListReplicasReque
 		return nil, err
 	}
 	from := s.read()
+	if err := s.hasApplied(from.index); err != nil {
+		return nil, err
+	}
 	if err := s.known(from, req.GetRoute(), "", true); err != nil {
 		return nil, err
 	}

@@ -52,6 +52,16 @@ func (s *Server) serveAPI() {
 	reflection.Register(s.grpc)
 }
 
+// hasApplied refuses to answer from a state of index 0 while no leader is known: an agent that has just started would say
+// that there is nothing, where its log, which only a leader can have it apply, has everything. A new group has a leader
+// soon. An agent that has applied something answers, and says how stale that is.
+func (s *Server) hasApplied(index uint64) error {
+	if leader, _ := s.cfg.Group.Leader(); leader == "" && index == 0 {
+		return errNotApplied
+	}
+	return nil
+}
+
 // readContext says what an answer is read from.
 func (s *Server) readContext(from snapshot) *ckptferryv1.ReadContext {
 	leader, _ := s.cfg.Group.Leader()

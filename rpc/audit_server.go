@@ -25,6 +25,9 @@ func (s *api) ListAudit(_ context.Context, req *ckptferryv1.ListAuditRequest) (*
 		before = *after
 	}
 	view := s.cfg.Group.View()
+	if err := s.hasApplied(view.AppliedIndex); err != nil {
+		return nil, err
+	}
 	answer := &ckptferryv1.ListAuditResponse{Read: s.readContext(snapshot{index: view.AppliedIndex})}
 	for {
 		records := view.Audit(before, auditStep)

@@ -35,6 +35,9 @@ var (
 // errStopping is ErrUnavailable of an agent that shuts down.
 var errStopping = errors.New("the agent is stopping")
 
+// errNotApplied is ErrUnavailable of an agent whose state is empty only because it has just started.
+var errNotApplied = errors.New("this agent has not applied its group's log yet: no leader is known")
+
 // stoppingReason tells callers to go to another agent at once.
 const stoppingReason = "STOPPING"
 
@@ -82,6 +85,7 @@ var errorTable = []errorRow{
 	{promote.ErrNoJob, codes.NotFound, "JOB_UNKNOWN", "ask for the lag to see which jobs there are"},
 
 	{errStopping, codes.Unavailable, stoppingReason, "ask another agent of the datacenter"},
+	{errNotApplied, codes.Unavailable, "NOT_APPLIED", "ask another agent, or wait"},
 	{ErrNotLeader, codes.Unavailable, "NOT_LEADER", "send it to the leader, or to each agent of the group in turn"},
 	{ErrDenied, codes.PermissionDenied, "DENIED", ""},
 	{ErrInvalid, codes.InvalidArgument, "INVALID", ""},

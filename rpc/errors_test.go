@@ -85,7 +85,7 @@ func declared(t *testing.T, dir string) (names []string) {
 func TestErrorTableIsTotal(t *testing.T) {
 	all := map[string]error{
 		"fs.ErrNotExist": fs.ErrNotExist, "fs.ErrExist": fs.ErrExist, "fs.ErrPermission": fs.ErrPermission, "fs.ErrInvalid": fs.ErrInvalid,
-		"context.Canceled": context.Canceled, "context.DeadlineExceeded": context.DeadlineExceeded, "errStopping": errStopping,
+		"context.Canceled": context.Canceled, "context.DeadlineExceeded": context.DeadlineExceeded, "errStopping": errStopping, "errNotApplied": errNotApplied,
 	}
 	for dir, known := range sentinels {
 		for _, name := range declared(t, dir) {
@@ -159,7 +159,7 @@ func TestAPIErrorsComeBack(t *testing.T) {
 		{raftstore.ErrNotLeader, ErrNotLeader}, {raftstore.ErrOutcomeUnknown, ErrUnavailable}, {raftstore.ErrInvalid, ErrInvalid},
 		{raftstore.ErrUnknownRoute, ErrNotFound}, {raftstore.ErrKept, ErrRefused}, {raftstore.ErrRouteHasReplicas, ErrRefused},
 		{ErrNotLeader, ErrNotLeader}, {ErrDenied, ErrDenied}, {ErrInvalid, ErrInvalid}, {ErrNotFound, ErrNotFound}, {ErrUnavailable, ErrUnavailable},
-		{ErrRefused, ErrRefused}, {fsutil.ErrUnavailable, ErrUnavailable}, {errStopping, ErrUnavailable},
+		{ErrRefused, ErrRefused}, {fsutil.ErrUnavailable, ErrUnavailable}, {errStopping, ErrUnavailable}, {errNotApplied, ErrUnavailable},
 	} {
 		err := apiError(t.Context(), toStatus(fmt.Errorf("x: %w", tc.server)))
 		wantErr(t, fmt.Sprint(tc.server), err, tc.client)

@@ -40,6 +40,9 @@ func (s *failover) PlanFailover(req *ckptferryv1.PlanFailoverRequest, out grpc.S
 		return err
 	}
 	view := s.cfg.Group.View()
+	if err := s.hasApplied(view.AppliedIndex); err != nil {
+		return err
+	}
 	plan, err := s.cfg.Failover.Plan(view, asked)
 	if err != nil {
 		return fmt.Errorf("plan failover: %w", err)
@@ -179,6 +182,9 @@ func (s *failover) ListPromotions(_ context.Context, req *ckptferryv1.ListPromot
 		return nil, err
 	}
 	view := s.cfg.Group.View()
+	if err := s.hasApplied(view.AppliedIndex); err != nil {
+		return nil, err
+	}
 	all := promotionsOf(view, req, after)
 	answer := &ckptferryv1.ListPromotionsResponse{Read: s.readContext(snapshot{index: view.AppliedIndex})}
 	if len(all) > size {

@@ -2,8 +2,11 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,4 +130,73 @@ func TestFencesGoToAnAgentThatCanRecordThem(t *testing.T) {
 	}
 	_, err = dialPeer(t, n, "a1").TellFences(t.Context(), "prod", []raftstore.FencedJob{job})
 	wantSays(t, "followers alone", err, "does not lead")
+}
+
+// startedGroup is a group whose log was applied up to an index.
+type startedGroup struct {
+	*group
+	index uint64
+}
+
+func (g startedGroup) View() raftstore.View { return raftstore.View{AppliedIndex: g.index} }
+
+// An agent that has just started must not say that there is nothing; one that has applied something says how stale that is.
+func TestAnAgentThatHasAppliedNothingAndKnowsNoLeaderDoesNotAnswer(t *testing.T) {
+	for _, tc := range []struct {
+		leader  string
+		index   uint64
+		answers bool
+	}{{"", 0, false}, {"a1", 0, true}, {"", 5, true}} {
+		g := newGroup()
+		g.leader = tc.leader
+		cfg := sourceConfig(g, nil)
+		cfg.Group, cfg.Failover = startedGroup{g, tc.index}, &planner{}
+		s := newServer(cfg)
+		s.read = func() snapshot {
+			from := g.snapshot()
+			from.index = tc.index
+			return from
+		}
+		s.serveAPI()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		serve(t, s, l)
+		c := dialAPI(t, l.Addr().String())
+		for name, read := range map[string]func() (*ckptferryv1.ReadContext, error){
+			"PlanFailover": func() (*ckptferryv1.ReadContext, error) {
+				plan, err := c.PlanFailover(t.Context(), &ckptferryv1.PlanFailoverRequest{})
+				return plan.Read, err
+			},
+			"ListPromotions": func() (*ckptferryv1.ReadContext, error) {
+				answer, err := c.Promotions(t.Context(), &ckptferryv1.ListPromotionsRequest{})
+				return answer.GetRead(), err
+			},
+			"ListAudit": func() (*ckptferryv1.ReadContext, error) {
+				answer, err := c.Audit(t.Context(), &ckptferryv1.ListAuditRequest{})
+				return answer.GetRead(), err
+			},
+			"ListDrills": func() (*ckptferryv1.ReadContext, error) {
+				answer, err := c.Drills(t.Context(), &ckptferryv1.ListDrillsRequest{})
+				return answer.GetRead(), err
+			},
+			"ListReplicas": func() (*ckptferryv1.ReadContext, error) {
+				answer, err := c.Replicas(t.Context(), &ckptferryv1.ListReplicasRequest{})
+				return answer.GetRead(), err
+			},
+			"GetReplicaLag": func() (*ckptferryv1.ReadContext, error) {
+				answer, err := c.Lag(t.Context(), &ckptferryv1.GetReplicaLagRequest{})
+				return answer.GetRead(), err
+			},
+		} {
+			from, err := read()
+			switch {
+			case !tc.answers && (!errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "ask another agent, or wait [NOT_APPLIED]")):
+				t.Errorf("%s of an agent that has applied nothing: %v", name, err)
+			case tc.answers && (err != nil || from.GetRaftIndex() != tc.index || from.GetStale() != (tc.leader == "")):
+				t.Errorf("%s with leader %q at index %d: %v, %v", name, tc.leader, tc.index, from, err)
+			}
+		}
+	}
 }

@@ -159,6 +159,9 @@ func (s *storage) ListDrills(_ context.Context, req *ckptferryv1.ListDrillsReque
 		return nil, err
 	}
 	view := s.cfg.Group.View()
+	if err := s.hasApplied(view.AppliedIndex); err != nil {
+		return nil, err
+	}
 	answer := &ckptferryv1.ListDrillsResponse{Read: s.readContext(snapshot{index: view.AppliedIndex})}
 	last := drillPosition{}
 	for d := range view.AllDrills() { // by route and job; of a job the newest, and the newest that passed
