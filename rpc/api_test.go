@@ -431,7 +431,12 @@ func TestOnARealStore(t *testing.T) {
 	}
 	serve(t, s, l)
 	c := dialAPI(t, l.Addr().String())
-	answer, err := c.Lag(t.Context(), &ckptferryv1.GetReplicaLagRequest{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	answer, err := c.Lag(ctx, &ckptferryv1.GetReplicaLagRequest{})
+	for errors.Is(err, ErrUnavailable) { // until it leads
+		answer, err = c.Lag(ctx, &ckptferryv1.GetReplicaLagRequest{})
+	}
 	if err != nil || answer.GetRead().RaftIndex == nil {
 		t.Errorf("Lag = %v, %v", answer, err)
 	}
