@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -275,8 +276,12 @@ func (w *day) restores(t *testing.T, o flinklab.RestoreOptions) flinklab.Ledger 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(result.Ledger.Checkpoints) < 2 {
-		t.Fatalf("the restored job took %d checkpoints; want two", len(result.Ledger.Checkpoints))
+	want := o.Checkpoints
+	if slices.Contains(o.Args, "--retained") {
+		want = 1 // it took two, and Flink may have deleted the older one before the ledger was written
+	}
+	if len(result.Ledger.Checkpoints) < want {
+		t.Fatalf("the restored job left %d checkpoints; want %d", len(result.Ledger.Checkpoints), want)
 	}
 	return result.Ledger
 }
