@@ -149,25 +149,7 @@ func readSegment(ctx context.Context, dst fsutil.ReadFS, name string) ([]Manifes
 
 // walkFiles visits every file below dir, depth first; an absent dir has none.
 func walkFiles(ctx context.Context, dst fsutil.ReadFS, dir string, visit func(name string) error) error {
-	infos, err := dst.List(ctx, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("list %s: %w", dst.Root().Join(dir), err)
-	}
-	for _, fi := range infos {
-		name := path.Join(dir, fi.Name)
-		if fi.IsDir {
-			err = walkFiles(ctx, dst, name, visit)
-		} else {
-			err = visit(name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return walkInfos(ctx, dst, dir, func(name string, _ fsutil.FileInfo) error { return visit(name) })
 }
 
 // removeTree removes dir with all that is below it. For ckptferry's own directories only.
