@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -207,24 +206,7 @@ func (t *term) keep(ctx context.Context, key string, as []string, run func(conte
 }
 
 func (t *term) propose(ctx context.Context, cmd *raftv1.Command) error {
-	return propose(ctx, t.cfg.Group, cmd)
-}
-
-// propose has the group agree on a command. It asks again while nobody can say whether the group did, or nobody leads,
-// until ctx ends. What the state refuses is an error.
-func propose(ctx context.Context, group Group, cmd *raftv1.Command) error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := group.Propose(ctx, cmd)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if !errors.Is(err, raftstore.ErrOutcomeUnknown) && !errors.Is(err, raftstore.ErrNotLeader) {
-			return err
-		}
-		if err := sleep(ctx, wait); err != nil {
-			return err
-		}
-	}
+	return raftstore.ProposeUntilKnown(ctx, t.cfg.Group, cmd)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -121,7 +121,7 @@ func (c *copying) make(ctx, life context.Context, view raftstore.View) {
 
 // tell proposes what this agent has to say of its task.
 func (c *copying) tell(life context.Context, cmd *raftv1.Command) error {
-	return propose(life, c.cfg.Group, cmd)
+	return raftstore.ProposeUntilKnown(life, c.cfg.Group, cmd)
 }
 
 // request says what is copied where.

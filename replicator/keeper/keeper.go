@@ -117,21 +117,9 @@ func (k *Keeper) note(route string, change func(*Stats)) {
 	change(s)
 }
 
-// propose has the group agree on a command, and asks again while nobody can say whether it did, until ctx ends. What the
-// state refuses is an error.
+// propose is raftstore.ProposeUntilKnown of the keeper's group.
 func (k *Keeper) propose(ctx context.Context, cmd *raftv1.Command) error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := k.cfg.Group.Propose(ctx, cmd)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if !errors.Is(err, raftstore.ErrOutcomeUnknown) && !errors.Is(err, raftstore.ErrNotLeader) {
-			return err
-		}
-		if err := sleep(ctx, wait); err != nil {
-			return err
-		}
-	}
+	return raftstore.ProposeUntilKnown(ctx, k.cfg.Group, cmd)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
